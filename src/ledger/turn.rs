@@ -1,0 +1,254 @@
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{Anchor, Context};
+
+/// Names one turn; drawn at random when its exchange begins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TurnId(u128);
+
+impl TurnId {
+    /// The id with this value.
+    #[must_use]
+    pub fn new(value: u128) -> Self {
+        Self(value)
+    }
+
+    /// The value, to be stored.
+    #[must_use]
+    pub fn value(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Debug for TurnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TurnId({:032x})", self.0)
+    }
+}
+
+/// What a part of a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A run of visible text.
+    Text,
+    /// A run of the model's visible thoughts.
+    Thought,
+    /// A call of one of the client's tools.
+    Call,
+    /// An image, a sound, a file.
+    Media,
+    /// A part that only this protocol has, such as code that the provider ran.
+    Native,
+}
+
+/// One piece of opaque state, as the raw bytes in which it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Item(Bytes);
+
+impl Item {
+    /// An item from the raw bytes of its JSON value.
+    #[must_use]
+    pub fn new(raw: Bytes) -> Self {
+        Self(raw)
+    }
+
+    /// The raw bytes of its JSON value.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Item({} bytes)", self.0.len())
+    }
+}
+
+/// One part of a remembered turn: what the client will have of it, and the state it carried.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TurnPart {
+    /// What the part is.
+    pub kind: Kind,
+    /// The hash of its content.
+    pub anchor: Anchor,
+    /// Further hashes under which equal content may come back: a call without the arguments that
+    /// equal their declared defaults, the one signed chunk of a text run.
+    pub aliases: Box<[Anchor]>,
+    /// For a text run whose state came on one of its chunks: the last byte of that chunk in the
+    /// decoded text. `None` means the end of the run.
+    pub state_at: Option<u32>,
+    /// The provider's id of the call.
+    pub id: Option<Box<str>>,
+    /// The name of the called tool.
+    pub name: Option<Box<str>>,
+    /// How many equal parts stood in the history before this turn.
+    pub occurrence: u32,
+    /// The opaque state, if the part carried any.
+    pub state: Option<Item>,
+    /// The whole part as raw JSON, where the protocol lets it be put back when the client dropped it.
+    pub whole: Option<Bytes>,
+}
+
+impl TurnPart {
+    /// A part of this kind and content, and nothing else.
+    #[must_use]
+    pub fn new(kind: Kind, anchor: Anchor) -> Self {
+        Self {
+            kind,
+            anchor,
+            aliases: Box::default(),
+            state_at: None,
+            id: None,
+            name: None,
+            occurrence: 0,
+            state: None,
+            whole: None,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val::<[Anchor]>(&self.aliases)
+            + self.id.as_ref().map_or(0, |id| id.len())
+            + self.name.as_ref().map_or(0, |name| name.len())
+            + self.state.as_ref().map_or(0, |state| state.raw().len())
+            + self.whole.as_ref().map_or(0, Bytes::len)
+    }
+
+    fn items(&self) -> usize {
+        usize::from(self.state.is_some()) + usize::from(self.whole.is_some())
+    }
+}
+
+impl fmt::Debug for TurnPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnPart")
+            .field("kind", &self.kind)
+            .field("anchor", &self.anchor)
+            .field("state", &self.state)
+            .field("whole", &self.whole.as_ref().map(Bytes::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of the answers of a response. Responses with several candidates have several; the client
+/// continues at most one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Alternative {
+    /// The provider's index of the candidate.
+    pub index: u32,
+    /// Its parts, in order.
+    pub parts: Vec<TurnPart>,
+}
+
+impl Alternative {
+    /// The candidate of this index.
+    #[must_use]
+    pub fn new(index: u32, parts: Vec<TurnPart>) -> Self {
+        Self { index, parts }
+    }
+}
+
+/// Where a piece of state is held: the address by which a store forgets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ItemRef {
+    /// The turn.
+    pub turn: TurnId,
+    /// The position of the alternative in the turn.
+    pub alternative: u32,
+    /// The position of the part in the alternative.
+    pub part: u32,
+}
+
+impl ItemRef {
+    /// The address of the part at these positions.
+    #[must_use]
+    pub fn new(turn: TurnId, alternative: u32, part: u32) -> Self {
+        Self { turn, alternative, part }
+    }
+}
+
+/// One observed model response: its opaque items, in order, with what the client will still have of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    id: TurnId,
+    context: Context,
+    alternatives: Vec<Alternative>,
+    provisional: bool,
+    items: usize,
+    bytes: usize,
+}
+
+impl Turn {
+    /// A turn. A `provisional` one was cut off before its end.
+    #[must_use]
+    pub fn new(id: TurnId, context: Context, mut alternatives: Vec<Alternative>, provisional: bool) -> Self {
+        alternatives.sort_by_key(|alternative| alternative.index);
+        let parts = || alternatives.iter().flat_map(|alternative| &alternative.parts);
+        let items = parts().map(TurnPart::items).sum();
+        let bytes = size_of::<Self>()
+            + context.bytes()
+            + alternatives.len() * size_of::<Alternative>()
+            + parts().map(TurnPart::bytes).sum::<usize>();
+        Self { id, context, alternatives, provisional, items, bytes }
+    }
+
+    /// The id of the turn.
+    #[must_use]
+    pub fn id(&self) -> TurnId {
+        self.id
+    }
+
+    /// What preceded it.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Its alternatives, lowest index first.
+    #[must_use]
+    pub fn alternatives(&self) -> &[Alternative] {
+        &self.alternatives
+    }
+
+    /// Whether the response broke off before its end.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// How many items it holds.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// How many bytes it holds, overhead included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The part at this address.
+    #[must_use]
+    pub fn part(&self, at: &ItemRef) -> Option<&TurnPart> {
+        self.alternatives.get(at.alternative as usize)?.parts.get(at.part as usize)
+    }
+
+    /// The same turn without the state at this address; `None` if there is none.
+    pub(crate) fn without(&self, at: &ItemRef) -> Option<Self> {
+        self.part(at)?.state.as_ref()?;
+        let mut alternatives = self.alternatives.clone();
+        let part = &mut alternatives[at.alternative as usize].parts[at.part as usize];
+        part.state = None;
+        part.whole = None;
+        Some(Self::new(self.id, self.context.clone(), alternatives, self.provisional))
+    }
+}

@@ -1,0 +1,6 @@
+//! tower-reasoning-replay
+
+pub mod ledger;
+pub mod scope;
+pub mod store;
+mod wire;

@@ -1,0 +1,151 @@
+//! Where ledgers live: behind one object-safe trait.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use sync_wrapper::SyncWrapper;
+
+use crate::{
+    ledger::{ItemRef, Ledger, Turn},
+    scope::Scope,
+};
+
+/// Keeps ledgers, one for each scope.
+///
+/// The trait is object-safe: the layer holds an `Arc<dyn Store>`. A store that answers at once returns
+/// [`Reply::ready`], which allocates nothing; one that has to wait returns [`Reply::pending`].
+///
+/// # Ordering
+///
+/// Appends to one scope merge: no writer may lose another's turn, and appending a turn twice leaves
+/// one. [`Ledger::append`] and [`Ledger::remove`] hold those rules; a store applies them atomically.
+///
+/// # Cancellation
+///
+/// A reply may be dropped at any time. An append that was started may or may not have happened then.
+pub trait Store: Send + Sync + 'static {
+    /// The ledger of `scope`, shared and not copied; `None` if there is none. Loading extends the
+    /// ledger's time to live.
+    fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>>;
+
+    /// Adds `turn` to the ledger of `scope`, which begins with it if there is none.
+    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended>;
+
+    /// Forgets these items of the ledger of `scope`; says how many there were.
+    fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize>;
+
+    /// Forgets the whole ledger of `scope`; says whether there was one.
+    fn forget(&self, scope: &Scope) -> Reply<bool>;
+
+    /// Forgets everything.
+    fn clear(&self) -> Reply<()>;
+
+    /// Whether an append completes at once, without a runtime. Such appends run inline, also when the
+    /// response is dropped; the others go through a bounded queue. Default: `false`.
+    fn appends_inline(&self) -> bool {
+        false
+    }
+
+    /// Whether other processes see this store, or this process after a restart. Then the hash key
+    /// must be given: a random one would make every ledger unreachable. Default: `true`.
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// How many turns went to make room.
+    pub evicted: usize,
+}
+
+impl Appended {
+    /// An append that let `evicted` turns go.
+    #[must_use]
+    pub fn new(evicted: usize) -> Self {
+        Self { evicted }
+    }
+}
+
+/// The answer of a [`Store`]: at once, or later.
+#[must_use = "a reply does nothing unless it is awaited"]
+pub struct Reply<T>(State<T>);
+
+enum State<T> {
+    Ready(Option<Result<T, StoreError>>),
+    Pending(SyncWrapper<Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>>),
+}
+
+impl<T> Reply<T> {
+    /// An answer that is there at once.
+    pub fn ready(value: T) -> Self {
+        Self(State::Ready(Some(Ok(value))))
+    }
+
+    /// A failure that is known at once.
+    pub fn failed(error: StoreError) -> Self {
+        Self(State::Ready(Some(Err(error))))
+    }
+
+    /// An answer that has to be waited for.
+    pub fn pending(future: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Self {
+        Self(State::Pending(SyncWrapper::new(Box::pin(future))))
+    }
+}
+
+impl<T: Unpin> Future for Reply<T> {
+    type Output = Result<T, StoreError>;
+
+    /// # Panics
+    ///
+    /// If polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.get_mut().0 {
+            State::Ready(answer) => match answer.take() {
+                Some(answer) => Poll::Ready(answer),
+                None => panic!("a store's reply was polled after it was ready"),
+            },
+            State::Pending(future) => future.get_mut().as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            State::Ready(_) => "Reply::Ready",
+            State::Pending(_) => "Reply::Pending",
+        })
+    }
+}
+
+/// A store could not do what was asked of it. The request goes on without replay.
+#[derive(Debug)]
+pub struct StoreError(Box<dyn StdError + Send + Sync>);
+
+impl StoreError {
+    /// Wraps the reason.
+    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the replay store could not be used")
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}

@@ -1,0 +1,1 @@
+//! Bytes: incremental framing, spans, splices. Knows no provider.
