@@ -1,0 +1,3 @@
+//! One exchange, without I/O.
+
+pub mod refusal;
