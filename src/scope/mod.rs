@@ -1,7 +1,43 @@
 //! Whose conversation a request belongs to: tenant, provenance, model and session, folded into one
 //! keyed hash.
+//!
+//! A gateway says what only it knows by extensions of the request: [`Tenant`], [`Session`], [`Provenance`]. The
+//! rest is read off the request itself. What a client sends is no authentication: its session ids count only
+//! within its tenant.
+//!
+//! # Examples
+//!
+//! ```
+//! use http::Request;
+//! use tower_reasoning_replay::scope::{Session, Tenant};
+//!
+//! fn authenticated(mut request: Request<()>, customer: &str, chat: &str) -> Request<()> {
+//!     request.extensions_mut().insert(Tenant::new(customer));
+//!     request.extensions_mut().insert(Session::new(chat));
+//!     request
+//! }
+//! # authenticated(Request::new(()), "c", "d");
+//! ```
+
+mod key;
+mod provenance;
+mod session;
+mod tenant;
 
 use std::fmt;
+
+pub use self::{
+    key::{HashKey, KeyError},
+    provenance::Provenance,
+    session::{Session, SessionSources},
+    tenant::Tenant,
+};
+pub(crate) use self::{
+    key::{ScopeInput, SessionOf, bare_model},
+    provenance::{Origin, provenance},
+    session::{Agent, Member, MemberPath, Named, Strength, agent, session},
+    tenant::{TenantOf, tenant},
+};
 
 /// Whose conversation this is: tenant, provenance, model and session, folded into one keyed 256-bit hash.
 ///

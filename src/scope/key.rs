@@ -1,0 +1,453 @@
+use std::{error::Error as StdError, fmt};
+
+use super::{
+    Scope,
+    provenance::{Account, Origin, Provider},
+    session::{Agent, Named},
+    tenant::{TenantName, TenantOf},
+};
+
+/// The key of all hashes: 32 bytes, without which nothing that is stored says anything about who talked
+/// about what.
+///
+/// Processes that share a store need the same key, and so does a process that wants to find its ledgers
+/// again after a restart. With another key they are unreachable.
+///
+/// # Examples
+///
+/// ```
+/// use tower_reasoning_replay::scope::HashKey;
+///
+/// let ours_alone = HashKey::random()?;
+/// let shared = HashKey::from_bytes([7; 32]);
+/// # let _ = (ours_alone, shared);
+/// # Ok::<(), tower_reasoning_replay::scope::KeyError>(())
+/// ```
+#[derive(Clone)]
+pub struct HashKey([u8; 32]);
+
+impl HashKey {
+    /// A key drawn from the randomness of the operating system.
+    ///
+    /// # Errors
+    ///
+    /// If the system has none to give.
+    pub fn random() -> Result<Self, KeyError> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| KeyError(error.to_string().into()))?;
+        Ok(Self(key))
+    }
+
+    /// The key of these bytes. They should be random and kept secret.
+    #[must_use]
+    pub fn from_bytes(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+
+    /// The bytes, to key other hashes.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The scope of a request.
+    pub(crate) fn scope(&self, input: &ScopeInput<'_>) -> Scope {
+        let mut fold = Fold(blake3::Hasher::new_keyed(&self.0));
+        fold.0.update(b"tower-reasoning-replay scope 1");
+        match input.tenant {
+            TenantOf::Named(name) => {
+                let (header, value) = name.parts();
+                fold.field(match name {
+                    TenantName::Extension(_) => "tenant extension",
+                    TenantName::Header(..) => "tenant header",
+                });
+                fold.field(header).field(value);
+            }
+            TenantOf::Credential(credential) => {
+                fold.field("tenant credential").field(credential.as_bytes());
+            }
+            TenantOf::Anonymous => {
+                fold.field("tenant anonymous");
+            }
+        }
+        match &input.origin.provider {
+            Provider::Named(name) => fold.field("provider named").field(name.as_bytes()),
+            Provider::AiStudio => fold.field("provider ai studio"),
+            Provider::Vertex => fold.field("provider vertex"),
+            Provider::CloudCode => fold.field("provider cloud code"),
+            Provider::Host(host) => fold.field("provider host").field(host),
+            Provider::Unknown => fold.field("provider unknown"),
+        };
+        match &input.origin.account {
+            Account::Unbound => fold.field("account unbound"),
+            Account::Named(account) => fold.field("account named").field(account.as_bytes()),
+            Account::Header(header, account) => {
+                fold.field("account header").field(header).field(account)
+            }
+            Account::Credential(credential) => fold
+                .field("account credential")
+                .field(credential.as_bytes()),
+            Account::Unknown => fold.field("account unknown"),
+        };
+        fold.field("model").field(bare_model(input.model));
+        let agent = match input.session {
+            SessionOf::Named(named) => {
+                fold.field("session named")
+                    .field(&*named.namespace)
+                    .field(&named.id);
+                named.agent.as_ref()
+            }
+            SessionOf::Derived { hash, agent } => {
+                fold.field("session derived").field(hash);
+                agent
+            }
+        };
+        match agent {
+            Some(agent) => fold.field("agent").field(agent.kind).field(&agent.id),
+            None => fold.field("no agent"),
+        };
+        Scope::from_bytes(*fold.0.finalize().as_bytes())
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
+/// A key could not be drawn.
+#[derive(Debug)]
+pub struct KeyError(Box<dyn StdError + Send + Sync>);
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the system gave no randomness for a hash key; give the key's bytes instead")
+    }
+}
+
+impl StdError for KeyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// All that makes a [`Scope`].
+#[derive(Clone, Copy)]
+pub(crate) struct ScopeInput<'a> {
+    pub(crate) tenant: &'a TenantOf,
+    pub(crate) origin: &'a Origin,
+    /// As the request names it; a prefix up to `models/` does not matter.
+    pub(crate) model: &'a str,
+    pub(crate) session: SessionOf<'a>,
+}
+
+impl fmt::Debug for ScopeInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScopeInput(..)")
+    }
+}
+
+/// The session of a request.
+#[derive(Clone, Copy)]
+pub(crate) enum SessionOf<'a> {
+    /// The request names it.
+    Named(&'a Named),
+    /// It is known only by a hash of the system instruction and the first user content.
+    Derived {
+        hash: &'a [u8; 32],
+        agent: Option<&'a Agent>,
+    },
+}
+
+impl fmt::Debug for SessionOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Named(_) => "SessionOf::Named",
+            Self::Derived { .. } => "SessionOf::Derived",
+        })
+    }
+}
+
+/// The id of a model without the path before it: `models/`, or a resource name that ends so.
+pub(crate) fn bare_model(model: &str) -> &str {
+    match model.rsplit_once("models/") {
+        Some((before, bare)) if before.is_empty() || before.ends_with('/') => bare,
+        _ => model,
+    }
+}
+
+/// Hashes fields with their lengths, so that no two lists of fields are one string of bytes.
+struct Fold(blake3::Hasher);
+
+impl Fold {
+    fn field(&mut self, field: impl AsRef<[u8]>) -> &mut Self {
+        let field = field.as_ref();
+        self.0.update(&(field.len() as u64).to_le_bytes());
+        self.0.update(field);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use http::{HeaderName, Request, request::Parts};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scope::{Provenance, Session, SessionSources, Tenant, provenance, session, tenant};
+
+    const KEY: HashKey = HashKey([7; 32]);
+
+    /// The scope of a request to this model, as the engine takes it.
+    fn scope(parts: &Parts, model: &str) -> Scope {
+        let tenant = tenant(parts, &[HeaderName::from_static("x-tenant")]);
+        let origin = provenance(parts, true);
+        let named = session(parts, &[], &SessionSources::default());
+        let agent = crate::scope::agent(parts);
+        let session = match &named {
+            Some(named) => SessionOf::Named(named),
+            None => SessionOf::Derived {
+                hash: &[1; 32],
+                agent: agent.as_ref(),
+            },
+        };
+        KEY.scope(&ScopeInput {
+            tenant: &tenant,
+            origin: &origin,
+            model,
+            session,
+        })
+    }
+
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn nothing_that_differs_shares_a_scope_g16() {
+        const STUDIO: &str = "https://generativelanguage.googleapis.com/";
+        let with = |headers: &[(&str, &str)]| request(STUDIO, headers);
+        let extended = |set: fn(&mut http::Extensions)| {
+            let mut parts = with(&[]);
+            set(&mut parts.extensions);
+            parts
+        };
+        let mut requests = vec![
+            with(&[]),
+            with(&[("session-id", "a")]),
+            with(&[("session-id", "b")]),
+            with(&[("x-task-id", "a")]),
+            with(&[("x-opencode-session", "a")]),
+            with(&[("x-openai-subagent", "a")]),
+            with(&[("x-claude-code-agent-id", "a")]),
+            with(&[("session-id", "a"), ("x-openai-subagent", "a")]),
+            with(&[("session-id", "a"), ("x-openai-subagent", "b")]),
+            with(&[("session-id", "a"), ("x-claude-code-agent-id", "a")]),
+            with(&[("x-tenant", "a")]),
+            with(&[("x-tenant", "b")]),
+            with(&[("x-tenant", "a"), ("session-id", "a")]),
+            with(&[("x-api-key", "a")]),
+            with(&[("x-goog-api-key", "a")]),
+            with(&[("authorization", "Bearer a")]),
+            with(&[("authorization", "Bearer a"), ("session-id", "a")]),
+            with(&[("authorization", "Bearer b"), ("session-id", "a")]),
+            with(&[("x-tenant", "a"), ("chatgpt-account-id", "a")]),
+            with(&[("x-tenant", "a"), ("openai-organization", "a")]),
+            extended(|set| drop(set.insert(Tenant::new("a")))),
+            extended(|set| drop(set.insert(Session::new("a")))),
+            extended(|set| drop(set.insert(Provenance::new("a")))),
+            extended(|set| drop(set.insert(Provenance::new("a").with_account("a")))),
+            extended(|set| drop(set.insert(Provenance::new("").with_account("a")))),
+        ];
+        for uri in [
+            "https://aiplatform.googleapis.com/",
+            "https://cloudcode-pa.googleapis.com/",
+            "https://a.example/",
+            "https://a.example:8443/",
+            "https://b.example/",
+            "/",
+        ] {
+            requests.push(request(uri, &[("session-id", "a")]));
+        }
+        let mut seen = HashMap::new();
+        for (at, parts) in requests.iter().enumerate() {
+            for model in ["gemini-3-pro", "gemini-3-flash", ""] {
+                if let Some(other) = seen.insert(scope(parts, model), (at, model)) {
+                    panic!("{other:?} and {:?} share a scope", (at, model));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_matter_changes_no_scope() {
+        let one = request(
+            "https://us-central1-aiplatform.googleapis.com/a",
+            &[("session_id", "a")],
+        );
+        let other = request(
+            "https://aiplatform.googleapis.com/b?alt=sse",
+            &[("X-Session-Id", "a")],
+        );
+        assert_eq!(
+            scope(&one, "gemini-3-pro"),
+            scope(&other, "models/gemini-3-pro")
+        );
+        assert_eq!(
+            scope(&one, "publishers/google/models/gemini-3-pro"),
+            scope(
+                &other,
+                "projects/p/locations/l/publishers/google/models/gemini-3-pro"
+            )
+        );
+        assert_ne!(
+            scope(&one, "gemini-3-pro"),
+            scope(&one, "tunedModels/gemini-3-pro")
+        );
+        assert_ne!(
+            scope(&one, "gemini-3-pro"),
+            scope(&one, "mymodels/gemini-3-pro")
+        );
+    }
+
+    #[test]
+    fn with_the_extensions_another_upstream_credential_is_the_same_scope() {
+        let with = |key: &str| {
+            let mut parts = request(
+                "https://api.example/",
+                &[("authorization", key), ("session-id", "a")],
+            );
+            parts.extensions.insert(Tenant::new("t"));
+            parts
+                .extensions
+                .insert(Provenance::new("p").with_account("a"));
+            parts
+        };
+        assert_eq!(
+            scope(&with("Bearer one"), "m"),
+            scope(&with("Bearer two"), "m")
+        );
+    }
+
+    #[test]
+    fn another_key_gives_another_scope() {
+        let parts = request("/", &[]);
+        let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, false));
+        let session = SessionOf::Derived {
+            hash: &[1; 32],
+            agent: None,
+        };
+        let input = ScopeInput {
+            tenant: &tenant,
+            origin: &origin,
+            model: "m",
+            session,
+        };
+        assert_ne!(
+            KEY.scope(&input),
+            HashKey::from_bytes([8; 32]).scope(&input)
+        );
+        let (one, other) = (HashKey::random().unwrap(), HashKey::random().unwrap());
+        assert_ne!(one.as_bytes(), other.as_bytes());
+    }
+
+    #[test]
+    fn nothing_is_in_debug_output() {
+        let parts = request(
+            "https://secret.example/",
+            &[("x-tenant", "secret"), ("session-id", "secret")],
+        );
+        let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, true));
+        let named = session(&parts, &[], &SessionSources::default()).unwrap();
+        let session = SessionOf::Named(&named);
+        let input = ScopeInput {
+            tenant: &tenant,
+            origin: &origin,
+            model: "secret",
+            session,
+        };
+        let shown = format!(
+            "{input:?}{session:?}{:?}{:?}",
+            HashKey([115; 32]),
+            KeyError("gone".into())
+        );
+        assert!(
+            !shown.contains("secret") && !shown.contains("115"),
+            "{shown}"
+        );
+    }
+
+    /// Few values, of which some run into each other when they are joined.
+    fn word() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["a", "b", "ab", "aa", "a\0", "model", "agent"])
+            .prop_map(str::to_owned)
+    }
+
+    fn tenants() -> impl Strategy<Value = TenantOf> {
+        let named = |name: String| TenantOf::Named(TenantName::Extension(Tenant::new(name)));
+        prop_oneof![Just(TenantOf::Anonymous), word().prop_map(named)]
+    }
+
+    fn origins() -> impl Strategy<Value = Origin> {
+        let provider = prop_oneof![
+            Just(Provider::AiStudio),
+            Just(Provider::Vertex),
+            Just(Provider::Unknown),
+            word().prop_map(Provider::Host),
+            word().prop_map(|name| Provider::Named(name.into())),
+        ];
+        let account = prop_oneof![
+            Just(Account::Unbound),
+            Just(Account::Unknown),
+            word().prop_map(|name| Account::Named(name.into())),
+            word().prop_map(|name| Account::Header("openai-organization", name.into_bytes())),
+        ];
+        (provider, account).prop_map(|(provider, account)| Origin { provider, account })
+    }
+
+    fn sessions() -> impl Strategy<Value = Named> {
+        let agent = prop::option::of(word().prop_map(|id| Agent {
+            kind: "x-openai-subagent",
+            id,
+        }));
+        (word(), word(), agent).prop_map(|(namespace, id, agent)| Named {
+            namespace: namespace.into(),
+            id,
+            strength: crate::scope::Strength::Known,
+            agent,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn scopes_are_equal_exactly_if_the_inputs_are(
+            (tenants, origins, models, sessions, same) in (
+                [tenants(), tenants()], [origins(), origins()], [word(), word()], [sessions(), sessions()], any::<[bool; 4]>(),
+            ),
+        ) {
+            // Otherwise equal inputs would be too rare.
+            let second = |at: usize| usize::from(!same[at]);
+            let input = |tenant: usize, origin: usize, model: usize, session: usize| ScopeInput {
+                tenant: &tenants[tenant],
+                origin: &origins[origin],
+                model: &models[model],
+                session: SessionOf::Named(&sessions[session]),
+            };
+            let equal = tenants[0] == tenants[second(0)]
+                && origins[0] == origins[second(1)]
+                && models[0] == models[second(2)]
+                && sessions[0] == sessions[second(3)];
+            let one = KEY.scope(&input(0, 0, 0, 0));
+            let other = KEY.scope(&input(second(0), second(1), second(2), second(3)));
+            prop_assert_eq!(one == other, equal);
+        }
+    }
+}
