@@ -4,4 +4,4 @@ pub mod engine;
 pub mod ledger;
 pub mod scope;
 pub mod store;
-mod wire;
+pub mod wire;
