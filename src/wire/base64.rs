@@ -1,8 +1,8 @@
 //! Opaque values in base64, compared by what they decode to.
 //!
 //! Clients and relays write the same value in either alphabet, with or without padding. Both
-//! alphabets may be mixed here, ASCII whitespace is ignored, and so are the bits of the last symbol that
-//! stand for no whole byte. Text that is not base64 stands for itself.
+//! alphabets may be mixed here, ASCII whitespace is ignored, and so are the bits of the last symbol
+//! that stand for no whole byte. Text that is not base64 stands for itself.
 
 /// Whether two texts stand for the same value.
 ///
@@ -40,9 +40,9 @@ pub fn same_value(a: &[u8], b: &[u8]) -> bool {
 /// Hands one form of the text to `sink`, piece by piece: in the standard alphabet, without padding
 /// at its end and without ASCII whitespace.
 ///
-/// Texts with [the same value](same_value) have the same form: in base64 the unused bits of the last symbol are
-/// cleared. The form of a text that is not base64 may be that of another; it serves to look a value
-/// up, not to prove it equal.
+/// Texts with [the same value](same_value) have the same form: in base64 the unused bits of the
+/// last symbol are cleared. The form of a text that is not base64 may be that of another; it serves
+/// to look a value up, not to prove it equal.
 pub fn normalized(text: &[u8], sink: &mut impl FnMut(&[u8])) {
     let spare = symbols(text).map_or(0, spare_bits);
     let mut text = unpadded(text);

@@ -473,6 +473,7 @@ fn trim_end_zeros(digits: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::value::RawValue;
 
     use super::*;
 
@@ -783,7 +784,8 @@ mod tests {
             models in prop::collection::vec(model(), 2..12),
             seed: u64,
         ) {
-            let forms: Vec<_> = models.iter().map(|model| form(&written(model, seed)).unwrap()).collect();
+            let forms: Vec<_> =
+                models.iter().map(|model| form(&written(model, seed)).unwrap()).collect();
             for (a, b) in models.iter().zip(&forms) {
                 for (c, d) in models.iter().zip(&forms) {
                     prop_assert_eq!(a == c, b == d, "{:?} {:?}", a, c);
@@ -797,7 +799,7 @@ mod tests {
                 let mut len = 0;
                 let result = canonical(value, &mut |piece| len += piece.len());
                 prop_assert!(result.is_ok() <= (len > 0));
-                let valid = serde_json::from_slice::<Box<serde_json::value::RawValue>>(value).is_ok();
+                let valid = serde_json::from_slice::<Box<RawValue>>(value).is_ok();
                 prop_assert!(result.is_err() || valid || std::str::from_utf8(value).is_err());
                 let defaults = Defaults::from_schema(value);
                 let _ = canonical_with(value, defaults.as_ref(), &mut |_| {});

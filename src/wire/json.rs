@@ -87,7 +87,8 @@ impl<'a> Str<'a> {
 
     /// Hands the characters that the string stands for to `sink`, piece by piece.
     ///
-    /// How they are cut into pieces means nothing and may change. See [`Str::decode`] for surrogates.
+    /// How they are cut into pieces means nothing and may change. See [`Str::decode`] for
+    /// surrogates.
     pub fn decoded(&self, sink: &mut impl FnMut(&[u8])) {
         if !self.escaped {
             if !self.raw.is_empty() {
@@ -932,7 +933,8 @@ mod tests {
 
         #[test]
         fn decodes_what_serde_json_decodes(
-            parts in prop::collection::vec(r#"[a-zé😀]{0,12}|(\\[nt"/\\])?|\\u[0-9a-c]{4}|\\ud83d\\ude00"#, 0..200),
+            parts in prop::collection::vec(
+                r#"[a-zé😀]{0,12}|(\\[nt"/\\])?|\\u[0-9a-c]{4}|\\ud83d\\ude00"#, 0..200),
         ) {
             let text = format!("\"{}\"", parts.concat());
             let string = Cursor::new(text.as_bytes()).string().unwrap().0;
@@ -941,11 +943,14 @@ mod tests {
             prop_assert!(string.is(&expected));
             prop_assert_eq!(string.is_escaped(), text.contains('\\'));
             prop_assert!(!string.is(&(expected.clone() + "x")));
-            prop_assert!(!string.is(&expected[..expected.len() - expected.chars().last().map_or(0, char::len_utf8)]) || expected.is_empty());
+            let mut shorter = expected.clone();
+            prop_assert!(shorter.pop().is_none() || !string.is(&shorter));
         }
 
         #[test]
-        fn accepts_what_serde_json_accepts(tokens in prop::collection::vec(0..TOKENS.len(), 0..12)) {
+        fn accepts_what_serde_json_accepts(
+            tokens in prop::collection::vec(0..TOKENS.len(), 0..12),
+        ) {
             let text = tokens.iter().map(|&token| TOKENS[token]).collect::<String>();
             prop_assert_eq!(accepts(text.as_bytes()), oracle(text.as_bytes()), "{}", text);
             let mut cursor = Cursor::new(text.as_bytes());
@@ -956,7 +961,8 @@ mod tests {
         #[test]
         fn rejects_what_serde_json_rejects(
             value in value(),
-            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4),
+            edits in prop::collection::vec(
+                (any::<prop::sample::Index>(), any::<u8>(), 0..4u8), 1..4),
         ) {
             let mut text = serde_json::to_vec(&value).unwrap();
             for (at, byte, kind) in edits {

@@ -2,8 +2,8 @@
 //!
 //! The rules are those of the [WHATWG standard]: lines end with CR, LF or CRLF, one byte-order mark
 //! may lead, `:` begins a comment, several `data` lines are joined by LF, and a blank line ends the
-//! event. Two things differ, because providers need it: an event that the stream's end cuts short of its blank line
-//! still counts, and a line of bare JSON between events is handed on as [`Frame::Stray`].
+//! event. Two things differ, because providers need it: an event whose blank line the end of the
+//! stream cuts off still counts, and a line of bare JSON is handed on as [`Frame::Stray`].
 //!
 //! [WHATWG standard]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
