@@ -4,4 +4,6 @@ pub mod engine;
 pub mod ledger;
 pub mod scope;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wire;

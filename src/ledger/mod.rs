@@ -1,7 +1,7 @@
 //! What is remembered: turns, their items, and the anchors by which an item is found again.
 //!
 //! Nothing here knows HTTP or a provider. A [`Ledger`] holds the turns of one scope, oldest first,
-//! within [`Limits`]; the [matcher](self::matcher) decides which remembered part is which part of a
+//! within [`Limits`]; the matcher decides which remembered part is which part of a
 //! request's history.
 
 mod anchor;
@@ -9,7 +9,7 @@ mod context;
 pub(crate) mod matcher;
 mod turn;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, mem, sync::Arc};
 
 pub use self::{
     anchor::Anchor,
@@ -31,17 +31,36 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { items: 4_096, bytes: 16 << 20 }
+        Self {
+            items: 4_096,
+            bytes: 16 << 20,
+        }
     }
 }
 
 /// All turns remembered for one scope, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
-    turns: VecDeque<Arc<Turn>>,
+    turns: VecDeque<Held>,
     items: usize,
     bytes: usize,
     provisional: usize,
+}
+
+/// A turn beside a part of its id, so that looking for an id does not visit every turn.
+#[derive(Clone)]
+struct Held {
+    key: u64,
+    turn: Arc<Turn>,
+}
+
+impl Held {
+    fn new(turn: Arc<Turn>) -> Self {
+        Self {
+            key: key_of(turn.id()),
+            turn,
+        }
+    }
 }
 
 impl Ledger {
@@ -54,7 +73,7 @@ impl Ledger {
     /// The remembered turns, oldest first.
     #[must_use]
     pub fn turns(&self) -> impl DoubleEndedIterator<Item = &Arc<Turn>> + ExactSizeIterator {
-        self.turns.iter()
+        self.turns.iter().map(|held| &held.turn)
     }
 
     /// How many items the ledger holds.
@@ -75,35 +94,48 @@ impl Ledger {
         self.turns.is_empty()
     }
 
-    /// Adds a turn, or replaces the turn of the same [`TurnId`] with it, and lets the oldest turns go
-    /// until the ledger is within `limits`.
+    /// Adds a turn, or puts it in the place of the turn of the same [`TurnId`], and lets the oldest
+    /// turns go until the ledger is within `limits`.
     ///
-    /// Appending the same turn twice leaves one. A completed turn takes the place of a provisional
-    /// one that had the same preceding history. Returns how many turns went; a turn that is over the
-    /// limits on its own is not taken and counts as gone.
+    /// Appending the same turn again changes nothing. A completed turn drops the provisional ones
+    /// that had the same preceding history; a provisional turn that arrives after the completed one
+    /// of the same id is ignored.
+    ///
+    /// Returns how many turns went to make room; a turn that is over the limits on its own is not
+    /// taken and counts as gone.
+    ///
+    /// # Limits
+    ///
+    /// Takes constant time but for the search for the id, which reads 16 bytes per turn, and for
+    /// provisional turns, which are looked at only while there are any.
     pub fn append(&mut self, turn: Arc<Turn>, limits: &Limits) -> usize {
-        if turn.bytes() > limits.bytes || turn.items() > limits.items {
+        if !Self::admits(&turn, limits) {
             return 1;
         }
-        if let Some(at) = self.turns.iter().rposition(|held| held.id() == turn.id()) {
-            self.discard(at);
+        let held = self.position(turn.id());
+        if let Some(at) = held
+            && turn.is_provisional()
+            && !self.turns[at].turn.is_provisional()
+        {
+            return 0;
         }
-        if self.provisional > 0 && !turn.is_provisional() {
-            while let Some(at) = self
-                .turns
-                .iter()
-                .position(|held| held.is_provisional() && held.context().same_history(turn.context()))
-            {
-                self.discard(at);
+        let supersedes = self.provisional > 0 && !turn.is_provisional();
+        let context = supersedes.then(|| (turn.id(), turn.context().clone()));
+        match held {
+            Some(at) => self.replace(at, turn),
+            None => {
+                self.count_in(&turn);
+                self.turns.push_back(Held::new(turn));
             }
         }
-        self.items += turn.items();
-        self.bytes += turn.bytes();
-        self.provisional += usize::from(turn.is_provisional());
-        self.turns.push_back(turn);
+        if let Some((id, context)) = context {
+            self.drop_provisional(id, &context);
+        }
         let mut gone = 0;
-        while self.items > limits.items || self.bytes > limits.bytes {
-            self.discard(0);
+        while (self.items > limits.items || self.bytes > limits.bytes)
+            && let Some(oldest) = self.turns.pop_front()
+        {
+            self.count_out(&oldest.turn);
             gone += 1;
         }
         gone
@@ -113,28 +145,277 @@ impl Ledger {
     pub fn remove(&mut self, items: &[ItemRef]) -> usize {
         let mut removed = 0;
         for item in items {
-            let Some(at) = self.turns.iter().position(|held| held.id() == item.turn) else { continue };
-            let Some(turn) = self.turns[at].without(item) else { continue };
+            let Some(at) = self.position(item.turn) else {
+                continue;
+            };
+            let Some(turn) = self.turns[at].turn.without(item) else {
+                continue;
+            };
             removed += 1;
-            let provisional = turn.is_provisional();
-            self.items = self.items - self.turns[at].items() + turn.items();
-            self.bytes = self.bytes - self.turns[at].bytes() + turn.bytes();
-            if turn.items() == 0 {
-                self.turns.remove(at);
-                self.bytes -= turn.bytes();
-                self.provisional -= usize::from(provisional);
-            } else {
-                self.turns[at] = Arc::new(turn);
+            if turn.items() > 0 {
+                self.replace(at, Arc::new(turn));
+            } else if let Some(empty) = self.turns.remove(at) {
+                self.count_out(&empty.turn);
             }
         }
         removed
     }
 
-    fn discard(&mut self, at: usize) {
-        if let Some(turn) = self.turns.remove(at) {
-            self.items -= turn.items();
-            self.bytes -= turn.bytes();
-            self.provisional -= usize::from(turn.is_provisional());
+    /// Whether a turn is within the limits on its own.
+    pub(crate) fn admits(turn: &Turn, limits: &Limits) -> bool {
+        turn.bytes() <= limits.bytes && turn.items() <= limits.items
+    }
+
+    fn position(&self, id: TurnId) -> Option<usize> {
+        let key = key_of(id);
+        // Mostly it is one of the last turns or none at all.
+        self.turns
+            .iter()
+            .rposition(|held| held.key == key && held.turn.id() == id)
+    }
+
+    fn replace(&mut self, at: usize, turn: Arc<Turn>) {
+        self.count_in(&turn);
+        let former = mem::replace(&mut self.turns[at], Held::new(turn));
+        self.count_out(&former.turn);
+    }
+
+    fn drop_provisional(&mut self, completed: TurnId, context: &Context) {
+        let superseded = |turn: &Turn| {
+            turn.is_provisional() && turn.id() != completed && turn.context().same_history(context)
+        };
+        if !self.turns.iter().any(|held| superseded(&held.turn)) {
+            return;
         }
+        let Self {
+            turns,
+            items,
+            bytes,
+            provisional,
+        } = self;
+        turns.retain(|held| {
+            let goes = superseded(&held.turn);
+            if goes {
+                *items -= held.turn.items();
+                *bytes -= held.turn.bytes();
+                *provisional -= 1;
+            }
+            !goes
+        });
+    }
+
+    fn count_in(&mut self, turn: &Turn) {
+        self.items += turn.items();
+        self.bytes += turn.bytes();
+        self.provisional += usize::from(turn.is_provisional());
+    }
+
+    fn count_out(&mut self, turn: &Turn) {
+        self.items -= turn.items();
+        self.bytes -= turn.bytes();
+        self.provisional -= usize::from(turn.is_provisional());
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("turns", &self.turns.len())
+            .field("items", &self.items)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ids are drawn at random, so that any part of them tells nearly all turns apart.
+fn key_of(id: TurnId) -> u64 {
+    id.value() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn turn(id: u128, history: u8, provisional: bool, states: &[&'static str]) -> Arc<Turn> {
+        let parts = states
+            .iter()
+            .map(|state| {
+                let mut part = TurnPart::new(Kind::Text, Anchor::from_bytes([7; 16]));
+                part.state =
+                    (!state.is_empty()).then(|| Item::new(Bytes::from_static(state.as_bytes())));
+                part
+            })
+            .collect();
+        let system = Anchor::from_bytes([0; 16]);
+        let context = Context::new(
+            system,
+            Anchor::from_bytes([history; 16]),
+            u32::from(history),
+            [1, 2],
+        );
+        Arc::new(Turn::new(
+            TurnId::new(id),
+            context,
+            vec![Alternative::new(0, parts)],
+            provisional,
+        ))
+    }
+
+    fn ids(ledger: &Ledger) -> Vec<u128> {
+        let sums = ledger
+            .turns()
+            .fold((0, 0, 0), |(items, bytes, provisional), turn| {
+                (
+                    items + turn.items(),
+                    bytes + turn.bytes(),
+                    provisional + usize::from(turn.is_provisional()),
+                )
+            });
+        assert_eq!((ledger.items, ledger.bytes, ledger.provisional), sums);
+        ledger.turns().map(|turn| turn.id().value()).collect()
+    }
+
+    fn limits(items: usize, bytes: usize) -> Limits {
+        Limits { items, bytes }
+    }
+
+    fn filled(turns: impl IntoIterator<Item = Arc<Turn>>) -> Ledger {
+        let mut ledger = Ledger::new();
+        for turn in turns {
+            assert_eq!(ledger.append(turn, &Limits::default()), 0);
+        }
+        ledger
+    }
+
+    /// Rule 10.
+    #[test]
+    fn appending_again_changes_nothing_not_even_the_order() {
+        let mut ledger = filled([turn(1, 1, false, &["a"]), turn(2, 2, false, &["b"])]);
+        assert_eq!(
+            ledger.append(turn(1, 1, false, &["a"]), &Limits::default()),
+            0
+        );
+        assert_eq!(ids(&ledger), [1, 2]);
+    }
+
+    /// Rule 8: what follows the end appends to the same turn.
+    #[test]
+    fn a_turn_of_the_same_id_is_replaced_in_its_place() {
+        let mut ledger = filled([turn(1, 1, false, &["a"]), turn(2, 2, false, &["b"])]);
+        ledger.append(turn(1, 1, false, &["a", "late"]), &Limits::default());
+        assert_eq!(ids(&ledger), [1, 2]);
+        assert_eq!(ledger.items(), 3);
+    }
+
+    #[test]
+    fn ids_that_share_their_lower_half_are_different_turns() {
+        let high = 1 << 100;
+        let mut ledger = filled([turn(5, 1, false, &["a"]), turn(5 | high, 2, false, &["b"])]);
+        assert_eq!(ids(&ledger), [5, 5 | high]);
+        let item = ItemRef::new(TurnId::new(5), 0, 0);
+        assert_eq!(ledger.remove(&[item]), 1);
+        assert_eq!(ids(&ledger), [5 | high]);
+    }
+
+    /// Rule 9.
+    #[test]
+    fn a_completed_turn_drops_provisional_ones_with_the_same_history() {
+        let mut ledger = filled([
+            turn(1, 1, true, &["a"]),
+            turn(2, 2, true, &["b"]),
+            turn(3, 1, true, &["c"]),
+            turn(4, 1, false, &["d"]),
+        ]);
+        assert_eq!(ids(&ledger), [2, 4]);
+        // A later attempt that breaks off is kept beside the completed one.
+        ledger.append(turn(5, 1, true, &["e"]), &Limits::default());
+        assert_eq!(ids(&ledger), [2, 4, 5]);
+    }
+
+    /// Rule 9.
+    #[test]
+    fn a_turn_that_completes_takes_the_place_of_its_own_provisional_version_and_never_back() {
+        let mut ledger = filled([turn(1, 1, true, &["a"]), turn(2, 2, false, &["b"])]);
+        ledger.append(turn(1, 1, false, &["a", "end"]), &Limits::default());
+        ledger.append(turn(1, 1, true, &["a"]), &Limits::default());
+        assert_eq!(ids(&ledger), [1, 2]);
+        assert_eq!(ledger.items(), 3);
+    }
+
+    /// Rule 11.
+    #[test]
+    fn over_the_items_the_oldest_turns_go_whole() {
+        let mut ledger = Ledger::new();
+        let limits = limits(4, usize::MAX);
+        assert_eq!(ledger.append(turn(1, 1, false, &["a", "b"]), &limits), 0);
+        assert_eq!(ledger.append(turn(2, 2, false, &["c", "d"]), &limits), 0);
+        assert_eq!(ledger.append(turn(3, 3, false, &["e"]), &limits), 1);
+        assert_eq!(ids(&ledger), [2, 3]);
+        assert_eq!(
+            ledger.append(turn(4, 4, false, &["f", "g", "h", "i"]), &limits),
+            2
+        );
+        assert_eq!(ids(&ledger), [4]);
+    }
+
+    /// Rule 11.
+    #[test]
+    fn over_the_bytes_the_oldest_turns_go_whole() {
+        let one = turn(1, 1, false, &["0123456789"]).bytes();
+        let mut ledger = Ledger::new();
+        for id in 1..=5 {
+            ledger.append(turn(id, 1, false, &["0123456789"]), &limits(100, 3 * one));
+        }
+        assert_eq!(ids(&ledger), [3, 4, 5]);
+        assert_eq!(ledger.bytes(), 3 * one);
+    }
+
+    /// Rule 11: nothing is ever cut, and what does not fit disturbs nothing.
+    #[test]
+    fn a_turn_over_the_limits_on_its_own_is_not_taken() {
+        let mut ledger = filled([turn(1, 1, false, &["a"])]);
+        assert_eq!(
+            ledger.append(turn(2, 2, false, &["b", "c"]), &limits(1, usize::MAX)),
+            1
+        );
+        assert_eq!(ledger.append(turn(3, 3, false, &["b"]), &limits(10, 10)), 1);
+        assert_eq!(ids(&ledger), [1]);
+    }
+
+    /// Rule 14: only the item at the named place.
+    #[test]
+    fn remove_takes_the_named_items_and_turns_left_with_nothing() {
+        let mut ledger = filled([turn(1, 1, false, &["a", "", "b"]), turn(2, 2, true, &["c"])]);
+        let at = |turn, part| ItemRef::new(TurnId::new(turn), 0, part);
+        assert_eq!(ledger.remove(&[at(1, 1), at(1, 9), at(9, 0)]), 0);
+        assert_eq!(ledger.remove(&[at(1, 0), at(1, 0)]), 1);
+        assert_eq!(ids(&ledger), [1, 2]);
+        assert!(
+            ledger
+                .turns()
+                .next()
+                .unwrap()
+                .part(&at(1, 2))
+                .unwrap()
+                .state
+                .is_some()
+        );
+        assert_eq!(ledger.remove(&[at(2, 0), at(1, 2)]), 2);
+        assert!(ledger.is_empty());
+        assert_eq!((ledger.items(), ledger.bytes()), (0, 0));
+    }
+
+    /// Rule 12.
+    #[test]
+    fn debug_shows_counts_only() {
+        let ledger = filled([turn(1, 1, false, &["a secret"])]);
+        let text = format!("{ledger:?}");
+        assert!(
+            text.starts_with("Ledger { turns: 1, items: 1, bytes: "),
+            "{text}"
+        );
+        assert!(!text.contains("secret"));
     }
 }

@@ -1,4 +1,100 @@
 //! Where ledgers live: behind one object-safe trait.
+//!
+//! [`MemoryStore`] keeps them in this process, within bounds and for a limited time.
+//!
+//! # Implement your own store
+//!
+//! A store maps a [`Scope`] to a [`Ledger`]. The ledger knows what an append and a removal mean; a store
+//! applies them atomically and hands ledgers out without copying them. One that has to wait, because
+//! it asks a server, returns [`Reply::pending`] instead of [`Reply::ready`].
+//!
+//! The contract in `testing::store_contract` (feature `testing`) tells whether a store keeps the rules.
+//!
+//! ```
+//! use std::{
+//!     collections::HashMap,
+//!     sync::{Arc, Mutex, MutexGuard, PoisonError},
+//! };
+//!
+//! use tower_reasoning_replay::{
+//!     ledger::{Anchor, Context, ItemRef, Ledger, Limits, Turn, TurnId},
+//!     scope::Scope,
+//!     store::{Appended, Reply, Store},
+//! };
+//!
+//! /// Keeps ledgers until it is dropped.
+//! #[derive(Default)]
+//! struct NaiveStore {
+//!     ledgers: Mutex<HashMap<Scope, Arc<Ledger>>>,
+//!     limits: Limits,
+//! }
+//!
+//! impl NaiveStore {
+//!     fn ledgers(&self) -> MutexGuard<'_, HashMap<Scope, Arc<Ledger>>> {
+//!         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+//!     }
+//! }
+//!
+//! impl Store for NaiveStore {
+//!     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
+//!         Reply::ready(self.ledgers().get(scope).cloned())
+//!     }
+//!
+//!     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
+//!         let mut ledgers = self.ledgers();
+//!         let ledger = ledgers.entry(*scope).or_default();
+//!         // Whoever has loaded the ledger keeps what was loaded: then this makes a copy.
+//!         let evicted = Arc::make_mut(ledger).append(turn, &self.limits);
+//!         if ledger.is_empty() {
+//!             ledgers.remove(scope);
+//!         }
+//!         Reply::ready(Appended::new(evicted))
+//!     }
+//!
+//!     fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
+//!         let mut ledgers = self.ledgers();
+//!         let Some(ledger) = ledgers.get_mut(scope) else { return Reply::ready(0) };
+//!         let removed = Arc::make_mut(ledger).remove(items);
+//!         if ledger.is_empty() {
+//!             ledgers.remove(scope);
+//!         }
+//!         Reply::ready(removed)
+//!     }
+//!
+//!     fn forget(&self, scope: &Scope) -> Reply<bool> {
+//!         Reply::ready(self.ledgers().remove(scope).is_some())
+//!     }
+//!
+//!     fn clear(&self) -> Reply<()> {
+//!         self.ledgers().clear();
+//!         Reply::ready(())
+//!     }
+//!
+//!     fn appends_inline(&self) -> bool {
+//!         true
+//!     }
+//!
+//!     fn is_shared(&self) -> bool {
+//!         false
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let store: Arc<dyn Store> = Arc::new(NaiveStore::default());
+//! let scope = Scope::from_bytes([1; 32]);
+//! assert!(store.load(&scope).await?.is_none());
+//!
+//! let start = Context::new(Anchor::from_bytes([0; 16]), Anchor::from_bytes([0; 16]), 0, []);
+//! let turn = Arc::new(Turn::new(TurnId::new(1), start, Vec::new(), false));
+//! store.append(&scope, turn.clone()).await?;
+//! let ledger = store.load(&scope).await?.unwrap_or_default();
+//! assert!(ledger.turns().eq([&turn]));
+//! # Ok::<(), tower_reasoning_replay::store::StoreError>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod memory;
 
 use std::{
     error::Error as StdError,
@@ -11,6 +107,7 @@ use std::{
 
 use sync_wrapper::SyncWrapper;
 
+pub use self::memory::{MemorySnapshot, MemoryStore, MemoryStoreBuilder, MemoryStoreError};
 use crate::{
     ledger::{ItemRef, Ledger, Turn},
     scope::Scope,
@@ -59,6 +156,36 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
+        (**self).load(scope)
+    }
+
+    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
+        (**self).append(scope, turn)
+    }
+
+    fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
+        (**self).remove(scope, items)
+    }
+
+    fn forget(&self, scope: &Scope) -> Reply<bool> {
+        (**self).forget(scope)
+    }
+
+    fn clear(&self) -> Reply<()> {
+        (**self).clear()
+    }
+
+    fn appends_inline(&self) -> bool {
+        (**self).appends_inline()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+}
+
 /// What became of an append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -81,8 +208,10 @@ pub struct Reply<T>(State<T>);
 
 enum State<T> {
     Ready(Option<Result<T, StoreError>>),
-    Pending(SyncWrapper<Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>>),
+    Pending(SyncWrapper<Later<T>>),
 }
+
+type Later<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
 impl<T> Reply<T> {
     /// An answer that is there at once.

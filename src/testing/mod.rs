@@ -1,0 +1,3 @@
+//! What it takes to test an integration, or a store of one's own, without a network.
+
+pub mod store_contract;
