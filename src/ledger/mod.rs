@@ -133,9 +133,8 @@ impl Ledger {
         }
         let mut gone = 0;
         while (self.items > limits.items || self.bytes > limits.bytes)
-            && let Some(oldest) = self.turns.pop_front()
+            && self.pop_oldest().is_some()
         {
-            self.count_out(&oldest.turn);
             gone += 1;
         }
         gone
@@ -164,6 +163,13 @@ impl Ledger {
     /// Whether a turn is within the limits on its own.
     pub(crate) fn admits(turn: &Turn, limits: &Limits) -> bool {
         turn.bytes() <= limits.bytes && turn.items() <= limits.items
+    }
+
+    /// Takes the oldest turn out.
+    pub(crate) fn pop_oldest(&mut self) -> Option<Arc<Turn>> {
+        let Held { turn, .. } = self.turns.pop_front()?;
+        self.count_out(&turn);
+        Some(turn)
     }
 
     fn position(&self, id: TurnId) -> Option<usize> {

@@ -7,6 +7,7 @@ mod order;
 use std::{
     fmt,
     hash::BuildHasher,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,7 +16,7 @@ use std::{
 };
 
 use quick_cache::{
-    OptionsBuilder, UnitWeighter,
+    UnitWeighter,
     sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
 };
 use tokio::time::Instant;
@@ -32,6 +33,10 @@ use crate::{
 const STRIPES: usize = 16;
 /// How many expired ledgers an append purges at most.
 const PURGED_PER_APPEND: usize = 2;
+/// How many turns of ledgers that went an append releases at most.
+const RELEASED_PER_APPEND: usize = 2;
+/// How many bytes of ledgers that went may await their release: one part in so many of all bytes.
+const AWAITING_RELEASE: usize = 16;
 /// A load extends a ledger's life when more than one part in so many of it has passed.
 const EXTENSIONS_PER_LIFE: u64 = 16;
 /// Stamps of one instant run ahead of it by a nanosecond each; in nanoseconds, what that may add up to
@@ -57,7 +62,9 @@ const EMPTY: u64 = u64::MAX;
 /// Over a bound of a ledger its oldest turns go; over a bound of the store the ledgers that were not
 /// used for longest go, whole. Nothing goes before a bound is reached. The bounds of the store may be
 /// exceeded by the turns that are being added at this moment. Appends purge expired ledgers in
-/// passing, a few at a time; an expired ledger is never returned, purged or not.
+/// passing, a few at a time; an expired ledger is never returned, purged or not. The memory of a ledger
+/// that went is released over the next appends, so that no single one pays for it; what awaits this is
+/// not counted, and never more than a sixteenth of the bytes of all ledgers.
 ///
 /// # Examples
 ///
@@ -205,6 +212,8 @@ struct Shared {
     limits: Limits,
     max_ledgers: usize,
     max_bytes: u64,
+    /// How many bytes of ledgers that went may await their release in one stripe.
+    max_awaiting: usize,
 }
 
 #[derive(Clone)]
@@ -216,11 +225,53 @@ struct Entry {
 
 struct Stripe {
     order: Order,
+    gone: Gone,
     turns: usize,
     items: usize,
     evicted_ledgers: u64,
     expired_ledgers: u64,
     evicted_turns: u64,
+}
+
+/// Ledgers that went and that nobody else holds, to be released a few turns at a time.
+#[derive(Default)]
+struct Gone {
+    ledgers: Vec<Ledger>,
+    bytes: usize,
+}
+
+impl Gone {
+    /// Takes an entry, unless it has to be dropped at once.
+    fn take(&mut self, entry: Entry, room: usize) -> Result<(), Arc<Ledger>> {
+        let turns = entry.ledger.turns().len();
+        let bytes = self.bytes + entry.ledger.bytes();
+        if turns <= RELEASED_PER_APPEND || bytes > room {
+            return Err(entry.ledger);
+        }
+        let Some(ledger) = Arc::into_inner(entry.ledger) else {
+            // A reader holds it, and will release it.
+            return Ok(());
+        };
+        self.bytes = bytes;
+        self.ledgers.push(ledger);
+        Ok(())
+    }
+
+    /// A few turns, for the caller to drop them outside the lock.
+    fn release(&mut self) -> [Option<Arc<Turn>>; RELEASED_PER_APPEND] {
+        let mut turns = [const { None }; RELEASED_PER_APPEND];
+        for turn in &mut turns {
+            let Some(ledger) = self.ledgers.last_mut() else {
+                break;
+            };
+            *turn = ledger.pop_oldest();
+            self.bytes -= turn.as_ref().map_or(0, |turn| turn.bytes());
+            if ledger.is_empty() {
+                self.ledgers.pop();
+            }
+        }
+        turns
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -255,33 +306,22 @@ enum Change<T> {
 
 impl Shared {
     fn new(config: &MemoryStoreBuilder) -> Self {
-        let options = OptionsBuilder::new()
-            .estimated_items_capacity(config.max_ledgers)
-            .weight_capacity(u64::MAX / 2)
-            .shards(4 * STRIPES)
-            .ghost_allocation(0.0)
-            .build();
-        let cache = match options {
-            Ok(options) => Cache::with_options(
-                options,
-                UnitWeighter,
-                ScopeHash,
-                DefaultLifecycle::default(),
-            ),
-            Err(_) => Cache::with(
-                config.max_ledgers,
-                u64::MAX / 2,
-                UnitWeighter,
-                ScopeHash,
-                DefaultLifecycle::default(),
-            ),
-        };
+        let capacity = u64::MAX / 2;
+        let lifecycle = DefaultLifecycle::default();
+        let cache = Cache::with(
+            config.max_ledgers,
+            capacity,
+            UnitWeighter,
+            ScopeHash,
+            lifecycle,
+        );
         let life = nanoseconds(config.time_to_live).max(1);
         Self {
             cache,
             stripes: std::array::from_fn(|_| {
                 Mutex::new(Stripe {
                     order: Order::new(),
+                    gone: Gone::default(),
                     turns: 0,
                     items: 0,
                     evicted_ledgers: 0,
@@ -299,6 +339,9 @@ impl Shared {
             limits: config.limits,
             max_ledgers: config.max_ledgers,
             max_bytes: config.max_bytes,
+            max_awaiting: usize::try_from(config.max_bytes).unwrap_or(usize::MAX)
+                / AWAITING_RELEASE
+                / STRIPES,
         }
     }
 
@@ -336,8 +379,9 @@ impl Shared {
             ledger.append(Arc::clone(turn), &self.limits);
             self.add(&mut stripe, index, scope, used, ledger);
         }
+        let released = stripe.gone.release();
         drop(stripe);
-        drop(expired);
+        drop((expired, released));
         self.purge(used);
         evicted += self.make_room(scope);
         Appended::new(evicted)
@@ -376,7 +420,9 @@ impl Shared {
             {
                 gone.push(entry);
             }
+            let released = mem::take(&mut stripe.gone);
             drop(stripe);
+            drop(released);
         }
     }
 
@@ -511,7 +557,9 @@ impl Shared {
             stripe.evicted_ledgers += 1;
             stripe.evicted_turns += gone as u64;
             turns += gone;
+            let now = stripe.gone.take(entry, self.max_awaiting);
             drop(stripe);
+            drop(now);
         }
         turns
     }
@@ -534,10 +582,13 @@ impl Shared {
                 self.next_expiry.store(expiry, Ordering::Relaxed);
                 return;
             }
-            let entry = self.take_out(&mut stripe, index, &oldest);
+            let Some(entry) = self.take_out(&mut stripe, index, &oldest) else {
+                return;
+            };
             stripe.expired_ledgers += 1;
+            let now = stripe.gone.take(entry, self.max_awaiting);
             drop(stripe);
-            drop(entry);
+            drop(now);
         }
     }
 
@@ -628,4 +679,69 @@ fn stripe_of(scope: &Scope) -> usize {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ledger::{Alternative, Anchor, Context, Item, Kind, TurnId, TurnPart};
+
+    fn turn(id: u128) -> Arc<Turn> {
+        let anchor = Anchor::from_bytes([1; 16]);
+        let mut part = TurnPart::new(Kind::Text, anchor);
+        part.state = Some(Item::new(Bytes::from_static(b"\"state\"")));
+        let context = Context::new(anchor, anchor, 0, []);
+        let alternatives = vec![Alternative::new(0, vec![part])];
+        Arc::new(Turn::new(TurnId::new(id), context, alternatives, false))
+    }
+
+    fn awaiting(shared: &Shared) -> (usize, usize) {
+        (0..STRIPES).fold((0, 0), |(turns, bytes), index| {
+            let gone = &shared.lock(index).gone;
+            let held: usize = gone.ledgers.iter().map(|ledger| ledger.turns().len()).sum();
+            (turns + held, bytes + gone.bytes)
+        })
+    }
+
+    /// Rule 11: an eviction costs no single append the time it takes to free a long ledger.
+    #[test]
+    fn the_turns_of_a_ledger_that_went_are_released_over_the_next_appends() {
+        let MemoryStore(shared) = MemoryStore::builder().max_ledgers(1).build().unwrap();
+        let [first, second] = [[1; 32], [2; 32]].map(Scope::from_bytes);
+        let turns: Vec<_> = (0..50).map(turn).collect();
+        for turn in &turns {
+            shared.append(&first, turn);
+        }
+        assert_eq!(shared.append(&second, &turns[0]).evicted, 50);
+        assert_eq!(awaiting(&shared), (50, 50 * turns[0].bytes()));
+        for turn in &turns[..30] {
+            // One scope after another, so that every stripe has its turn.
+            for id in 0..=255 {
+                shared.append(&Scope::from_bytes([id; 32]), turn);
+            }
+        }
+        assert_eq!(awaiting(&shared), (0, 0));
+        drop(shared);
+        assert!(turns.iter().all(|turn| Arc::strong_count(turn) == 1));
+    }
+
+    #[test]
+    fn little_awaits_release_when_little_is_allowed() {
+        let MemoryStore(shared) = MemoryStore::builder()
+            .max_ledgers(1)
+            .max_bytes(1 << 20)
+            .max_bytes_per_ledger(1 << 20)
+            .build()
+            .unwrap();
+        for scope in 0..=255 {
+            for id in 0..50 {
+                shared.append(&Scope::from_bytes([scope; 32]), &turn(id));
+            }
+            assert!(awaiting(&shared).1 <= (1 << 20) / AWAITING_RELEASE);
+        }
+        shared.clear();
+        assert_eq!(awaiting(&shared), (0, 0));
+    }
 }
