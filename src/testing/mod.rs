@@ -1,3 +1,4 @@
 //! What it takes to test an integration, or a store of one's own, without a network.
 
+pub mod gemini;
 pub mod store_contract;

@@ -1,0 +1,7 @@
+//! The fake provider is as strict as it says: every rule takes the right request and refuses the wrong one.
+#![cfg(test)]
+
+mod answers;
+mod client;
+mod delivery;
+mod rules;
