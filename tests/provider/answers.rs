@@ -370,6 +370,14 @@ async fn streams_have_the_grammar_of_the_provider() {
             && answer.text().contains("\"traceId\": \"")
     );
 
+    // Several parts in one event.
+    let both = says([Say::call("f", json!({}))]).parts_per_event(2).build();
+    let answer = ask(&both, &sse, &[user("Hello")]).await;
+    assert_eq!(
+        (answer.parts(0).len(), reasons(&answer)),
+        (2, vec![json!("STOP")])
+    );
+
     // Gemini 2.5 signs the first part that is no thought.
     let answer = ask(
         &text.build(),

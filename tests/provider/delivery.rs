@@ -285,3 +285,26 @@ async fn it_can_be_served_over_a_socket() {
             .unwrap()
     );
 }
+
+#[tokio::test]
+async fn requests_may_be_compressed() {
+    let provider = GeminiProvider::new();
+    let body = json!({"contents": [user("Hello")]}).to_string();
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(body.as_bytes(), flate2::Compression::fast())
+        .read_to_end(&mut packed)
+        .unwrap();
+    for (packed, status) in [
+        (packed, StatusCode::OK),
+        (body.into_bytes(), StatusCode::BAD_REQUEST),
+    ] {
+        let request =
+            Request::post(format!("{API}:generateContent")).header("content-encoding", "gzip");
+        let answer = send(
+            &provider,
+            request.body(Full::new(Bytes::from(packed))).unwrap(),
+        )
+        .await;
+        assert_eq!(answer.status, status);
+    }
+}

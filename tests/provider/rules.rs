@@ -209,6 +209,17 @@ async fn a_bound_signature_stays_where_it_was_issued() {
         &ask(&strict, VERTEX, &history).await,
         "Thought signature is not valid",
     );
+    // On its neighbour, a parallel call.
+    let second = ask(&strict, API, &history).await.content();
+    let mut moved = second.clone();
+    let signature = moved["parts"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("thoughtSignature");
+    moved["parts"][1]["thoughtSignature"] = signature.unwrap();
+    let steps = |step: Value| [history.clone(), vec![step, responses(&second)]].concat();
+    accepted(&ask(&strict, API, &steps(second.clone())).await);
+    refused(&ask(&strict, API, &steps(moved)).await, "Corrupted");
     // Without the switch, only the surface counts.
     let loose = GeminiProvider::builder().bind_signatures(false).build();
     let mut history = first_step(&loose, API).await;
@@ -252,6 +263,21 @@ async fn a_bound_signature_of_text_covers_its_whole_run() {
             &ask(&provider, API, &with(wrong)).await,
             "Corrupted thought signature.",
         );
+    }
+}
+
+#[tokio::test]
+async fn equal_calls_keep_their_signatures_in_order_when_asked_to() {
+    for (order, status) in [(false, StatusCode::OK), (true, StatusCode::BAD_REQUEST)] {
+        let provider = says([Say::call("f", json!({}))])
+            .order_signatures(order)
+            .build();
+        let mut history = first_step(&provider, API).await;
+        let second = ask(&provider, API, &history).await.content();
+        history.extend([second.clone(), responses(&second)]);
+        accepted(&ask(&provider, API, &history).await);
+        history.swap(1, 3);
+        assert_eq!(ask(&provider, API, &history).await.status, status);
     }
 }
 
@@ -658,4 +684,46 @@ async fn a_count_is_checked_like_the_request_it_counts_for() {
         "missing a thought_signature",
     );
     assert_eq!(provider.issued().len(), issued);
+}
+
+#[tokio::test]
+async fn claude_streams_its_thinking_in_pieces_and_wants_it_back_as_one() {
+    let provider = GeminiProvider::new();
+    let question = user("How is the weather?");
+    let answer = claude(
+        &provider,
+        "streamGenerateContent?alt=sse",
+        std::slice::from_ref(&question),
+    )
+    .await;
+    let pieces = answer.content();
+    let history = |content: &Value| [question.clone(), content.clone(), responses(content)];
+    let refusal = claude(&provider, "generateContent", &history(&pieces)).await;
+    assert!(
+        refusal
+            .text()
+            .contains("thinking.signature: Field required")
+    );
+    let (thoughts, rest): (Vec<Value>, Vec<Value>) = pieces["parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .cloned()
+        .partition(|part| part["thought"] == true);
+    let text: String = thoughts
+        .iter()
+        .filter_map(|part| part["text"].as_str())
+        .collect();
+    let mut thought = thoughts.last().unwrap().clone();
+    assert_eq!(thought["text"], "");
+    thought["text"] = json!(text);
+    let parts: Vec<Value> = std::iter::once(thought).chain(rest).collect();
+    accepted(
+        &claude(
+            &provider,
+            "generateContent",
+            &history(&json!({"role": "model", "parts": parts})),
+        )
+        .await,
+    );
 }

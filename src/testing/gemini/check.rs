@@ -116,6 +116,7 @@ impl Context<'_> {
             _ => self.config.sentinels,
         };
         let mut seen = HashSet::new();
+        let mut newest = 0;
         contents
             .iter()
             .map(|content| {
@@ -134,8 +135,11 @@ impl Context<'_> {
                         match self.vault.find(signature) {
                             Some(issued)
                                 if self.fits(&issued, content, at)
-                                    && (seen.insert(signature) || !self.config.bind_signatures) =>
+                                    && (seen.insert(signature) || !self.config.bind_signatures)
+                                    && (issued.number >= newest
+                                        || !self.config.order_signatures) =>
                             {
+                                newest = issued.number;
                                 Mark::Genuine(issued)
                             }
                             _ => Mark::Bad,

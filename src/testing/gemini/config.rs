@@ -211,6 +211,7 @@ pub(super) struct Config {
     pub(super) wording: InvalidWording,
     pub(super) bind_signatures: bool,
     pub(super) bind_credentials: bool,
+    pub(super) order_signatures: bool,
     pub(super) vertex_v1_rejects_ids: bool,
     pub(super) script: Script,
     pub(super) answer_signature: AnswerSignature,
@@ -221,6 +222,7 @@ pub(super) struct Config {
     pub(super) numeric_enums: bool,
     pub(super) heavy_escapes: bool,
     pub(super) text_piece: usize,
+    pub(super) parts_per_event: usize,
     pub(super) chunks: Chunks,
     pub(super) gzip: Gzip,
     pub(super) trailers: bool,
@@ -244,6 +246,7 @@ impl Default for Config {
             wording: InvalidWording::default(),
             bind_signatures: true,
             bind_credentials: false,
+            order_signatures: false,
             vertex_v1_rejects_ids: false,
             script: Script::default(),
             answer_signature: AnswerSignature::default(),
@@ -254,6 +257,7 @@ impl Default for Config {
             numeric_enums: false,
             heavy_escapes: false,
             text_piece: 12,
+            parts_per_event: 1,
             chunks: Chunks::default(),
             gzip: Gzip::default(),
             trailers: false,
@@ -340,6 +344,14 @@ impl Builder {
         self
     }
 
+    /// Whether a signature is refused before one that was issued earlier, which tells equal calls of different turns
+    /// apart. Only for tests that never ask for an earlier turn again: a history may mix both answers rightly.
+    /// Default: `false`.
+    pub fn order_signatures(mut self, order: bool) -> Self {
+        self.config.order_signatures = order;
+        self
+    }
+
     /// Whether Vertex `v1` refuses ids of calls and their responses. Default: `false`.
     pub fn vertex_v1_rejects_ids(mut self, rejects: bool) -> Self {
         self.config.vertex_v1_rejects_ids = rejects;
@@ -393,6 +405,12 @@ impl Builder {
     /// Into pieces of how many characters a stream breaks its text. Default: 12; 0 counts as 1.
     pub fn text_piece(mut self, characters: usize) -> Self {
         self.config.text_piece = characters.max(1);
+        self
+    }
+
+    /// How many parts an event of a stream holds. Default: 1; 0 counts as 1.
+    pub fn parts_per_event(mut self, parts: usize) -> Self {
+        self.config.parts_per_event = parts.max(1);
         self
     }
 

@@ -353,6 +353,20 @@ impl Speaker<'_> {
                 finish: None,
             });
         }
+        let size = self.context.config.parts_per_event;
+        let mut candidates: Vec<Candidate> = candidates
+            .chunks_mut(size)
+            .map(|group| {
+                let parts = group
+                    .iter_mut()
+                    .flat_map(|candidate| std::mem::take(&mut candidate.parts));
+                Candidate {
+                    index,
+                    parts: parts.collect(),
+                    finish: None,
+                }
+            })
+            .collect();
         if candidates.is_empty() {
             candidates.push(Candidate {
                 index,
@@ -545,6 +559,7 @@ impl Speaker<'_> {
             model: context.model.to_owned(),
             surface: context.surface,
             credential: context.credential,
+            number: 0,
         };
         context.vault.issue(issued, context.family, size)
     }

@@ -48,6 +48,8 @@ pub struct Issued {
     /// The surface that issued it.
     pub surface: Surface,
     pub(super) credential: [u8; 32],
+    /// How many were issued before it.
+    pub(super) number: usize,
 }
 
 /// Does not show the signature or the content.
@@ -149,8 +151,9 @@ impl Vault {
         };
         issued.signature = base64::encode(&bytes);
         let signature = issued.signature.clone();
-        let issued = Arc::new(issued);
         let mut held = self.held();
+        issued.number = held.issued.len();
+        let issued = Arc::new(issued);
         held.issued.push(Arc::clone(&issued));
         held.valid.insert(bytes, issued);
         signature
@@ -194,6 +197,7 @@ mod tests {
             model: "m".to_owned(),
             surface,
             credential: [0; 32],
+            number: 0,
         };
         vault.issue(issued, family, size)
     }
