@@ -13,9 +13,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::time::advance;
 use tower_reasoning_replay::{
-    ledger::{
-        Alternative, Anchor, Context, Item, ItemRef, Kind, Ledger, Limits, Turn, TurnId, TurnPart,
-    },
+    ledger::{Alternative, Anchor, Context, Item, ItemRef, Kind, Ledger, Limits, Turn, TurnId, TurnPart},
     scope::Scope,
     store::{Appended, MemoryStore, Reply, Store},
     testing::store_contract::{ledgers_stay_within_limits, store_contract},
@@ -123,18 +121,8 @@ fn turn_after(id: u128, history: u8, provisional: bool, states: &[usize]) -> Arc
             part
         })
         .collect();
-    let context = Context::new(
-        Anchor::from_bytes([2; 16]),
-        Anchor::from_bytes([history; 16]),
-        1,
-        [3],
-    );
-    Arc::new(Turn::new(
-        TurnId::new(id),
-        context,
-        vec![Alternative::new(0, parts)],
-        provisional,
-    ))
+    let context = Context::new(Anchor::from_bytes([2; 16]), Anchor::from_bytes([history; 16]), 1, [3]);
+    Arc::new(Turn::new(TurnId::new(id), context, vec![Alternative::new(0, parts)], provisional))
 }
 
 fn turn(id: u128) -> Arc<Turn> {
@@ -152,16 +140,11 @@ fn now<T: Unpin>(reply: Reply<T>) -> T {
 }
 
 fn ids(store: &MemoryStore, n: u64) -> Vec<u128> {
-    now(store.load(&scope(n))).map_or_else(Vec::new, |ledger| {
-        ledger.turns().map(|turn| turn.id().value()).collect()
-    })
+    now(store.load(&scope(n))).map_or_else(Vec::new, |ledger| ledger.turns().map(|turn| turn.id().value()).collect())
 }
 
 fn held(store: &MemoryStore, scopes: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    scopes
-        .into_iter()
-        .filter(|n| now(store.load(&scope(*n))).is_some())
-        .collect()
+    scopes.into_iter().filter(|n| now(store.load(&scope(*n))).is_some()).collect()
 }
 
 /// Rules 8 to 12.
@@ -192,20 +175,9 @@ async fn ledgers_stay_within_their_limits() {
         let mut limits = Limits::default();
         limits.items = items;
         limits.bytes = bytes;
-        let store = MemoryStore::builder()
-            .max_items_per_ledger(items)
-            .max_bytes_per_ledger(bytes)
-            .build()
-            .unwrap();
+        let store = MemoryStore::builder().max_items_per_ledger(items).max_bytes_per_ledger(bytes).build().unwrap();
         ledgers_stay_within_limits(store, &limits).await;
-        ledgers_stay_within_limits(
-            NaiveStore {
-                limits,
-                ..NaiveStore::default()
-            },
-            &limits,
-        )
-        .await;
+        ledgers_stay_within_limits(NaiveStore { limits, ..NaiveStore::default() }, &limits).await;
     }
 }
 
@@ -225,11 +197,7 @@ mod the_contract_finds {
 
     impl Broken {
         fn scope(&self, scope: &Scope) -> Scope {
-            if self.one_scope {
-                Scope::from_bytes([0; 32])
-            } else {
-                *scope
-            }
+            if self.one_scope { Scope::from_bytes([0; 32]) } else { *scope }
         }
     }
 
@@ -271,31 +239,19 @@ mod the_contract_finds {
     #[should_panic(expected = "read your writes")]
     async fn a_lost_write() {
         let drops_appends_of = Some(Scope::from_bytes([1; 32]));
-        what_was_written_is_read(Broken {
-            drops_appends_of,
-            ..Broken::default()
-        })
-        .await;
+        what_was_written_is_read(Broken { drops_appends_of, ..Broken::default() }).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "scopes share nothing")]
     async fn a_shared_scope() {
-        scopes_share_nothing(Broken {
-            one_scope: true,
-            ..Broken::default()
-        })
-        .await;
+        scopes_share_nothing(Broken { one_scope: true, ..Broken::default() }).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     #[should_panic(expected = "concurrent appends merge")]
     async fn an_append_that_is_not_atomic() {
-        concurrent_appends_merge(Broken {
-            copies_before_append: true,
-            ..Broken::default()
-        })
-        .await;
+        concurrent_appends_merge(Broken { copies_before_append: true, ..Broken::default() }).await;
     }
 
     #[tokio::test]
@@ -343,10 +299,7 @@ fn loads_share_the_ledger_without_copying_it() {
     assert!(Arc::ptr_eq(&first, &second));
     now(store.append(&scope(1), turn(2)));
     let third = now(store.load(&scope(1))).unwrap();
-    assert!(
-        Arc::ptr_eq(first.turns().next().unwrap(), third.turns().next().unwrap()),
-        "turns are never copied"
-    );
+    assert!(Arc::ptr_eq(first.turns().next().unwrap(), third.turns().next().unwrap()), "turns are never copied");
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -361,10 +314,7 @@ async fn a_ledger_expires_an_hour_after_its_last_use() {
     advance(Duration::from_millis(1)).await;
     assert_eq!(ids(&store, 1), []);
     let snapshot = store.snapshot();
-    assert_eq!(
-        (snapshot.ledgers, snapshot.bytes, snapshot.expired_ledgers),
-        (0, 0, 1)
-    );
+    assert_eq!((snapshot.ledgers, snapshot.bytes, snapshot.expired_ledgers), (0, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,10 +334,7 @@ async fn loads_and_appends_extend_the_time_to_live() {
 
 #[tokio::test(start_paused = true)]
 async fn a_load_extends_once_a_sixteenth_has_passed() {
-    let store = MemoryStore::builder()
-        .time_to_live(16 * MINUTE)
-        .build()
-        .unwrap();
+    let store = MemoryStore::builder().time_to_live(16 * MINUTE).build().unwrap();
     now(store.append(&scope(1), turn(1)));
     now(store.append(&scope(2), turn(1)));
     advance(MINUTE).await;
@@ -414,10 +361,7 @@ async fn removing_from_and_forgetting_an_expired_ledger_find_nothing() {
     now(store.append(&scope(1), turn(1)));
     now(store.append(&scope(2), turn(1)));
     advance(HOUR).await;
-    assert_eq!(
-        now(store.remove(&scope(1), &[ItemRef::new(TurnId::new(1), 0, 0)])),
-        0
-    );
+    assert_eq!(now(store.remove(&scope(1), &[ItemRef::new(TurnId::new(1), 0, 0)])), 0);
     assert!(!now(store.forget(&scope(2))));
     assert_eq!(store.snapshot().ledgers, 0);
 }
@@ -435,10 +379,7 @@ async fn appends_purge_expired_ledgers_in_passing_wherever_they_are() {
     advance(30 * MINUTE).await;
     now(store.append(&scope(1_000), turn(1)));
     let after_one = store.snapshot();
-    assert!(
-        (1..10).contains(&after_one.expired_ledgers),
-        "a bounded number at once: {after_one:?}"
-    );
+    assert!((1..10).contains(&after_one.expired_ledgers), "a bounded number at once: {after_one:?}");
     for id in 2..=100 {
         now(store.append(&scope(1_000), turn(id)));
     }
@@ -479,14 +420,7 @@ fn by_default_every_one_of_10240_ledgers_stays_and_the_next_takes_the_place_of_t
     }
     assert_eq!(held(&store, 0..10_340), (100..10_340).collect::<Vec<_>>());
     let snapshot = store.snapshot();
-    assert_eq!(
-        (
-            snapshot.ledgers,
-            snapshot.evicted_ledgers,
-            snapshot.evicted_turns
-        ),
-        (10_240, 100, 100)
-    );
+    assert_eq!((snapshot.ledgers, snapshot.evicted_ledgers, snapshot.evicted_turns), (10_240, 100, 100));
 }
 
 /// Rule 11.
@@ -506,11 +440,7 @@ fn sixteen_full_ledgers_fit_and_the_seventeenth_takes_the_place_of_the_oldest() 
 #[test]
 fn a_ledger_that_grows_makes_others_go_but_never_itself() {
     let one = turn(1).bytes();
-    let store = MemoryStore::builder()
-        .max_bytes(10 * one as u64)
-        .max_bytes_per_ledger(10 * one)
-        .build()
-        .unwrap();
+    let store = MemoryStore::builder().max_bytes(10 * one as u64).max_bytes_per_ledger(10 * one).build().unwrap();
     for n in 1..=5 {
         now(store.append(&scope(n), turn(1)));
         now(store.append(&scope(n), turn(2)));
@@ -565,12 +495,7 @@ fn bounds_that_make_no_sense_are_refused_with_what_to_do() {
         let error = builder.build().unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
     }
-    builder()
-        .max_bytes(16 << 20)
-        .time_to_live(Duration::MAX)
-        .max_ledgers(1)
-        .build()
-        .unwrap();
+    builder().max_bytes(16 << 20).time_to_live(Duration::MAX).max_ledgers(1).build().unwrap();
 }
 
 /// Rule 12.
@@ -579,10 +504,7 @@ fn debug_shows_counts_only() {
     let store = MemoryStore::new();
     now(store.append(&scope(1), turn(1)));
     let bytes = turn(1).bytes();
-    assert_eq!(
-        format!("{store:?}"),
-        format!("MemoryStore {{ ledgers: 1, bytes: {bytes}, .. }}")
-    );
+    assert_eq!(format!("{store:?}"), format!("MemoryStore {{ ledgers: 1, bytes: {bytes}, .. }}"));
 }
 
 /// Rule 10.
@@ -645,9 +567,7 @@ fn bounds_hold_while_threads_fight_for_room() {
                     let n = random % 100;
                     match random >> 60 {
                         0 => drop(now(store.forget(&scope(n)))),
-                        1 => drop(now(
-                            store.remove(&scope(n), &[ItemRef::new(TurnId::new(id), 0, 0)])
-                        )),
+                        1 => drop(now(store.remove(&scope(n), &[ItemRef::new(TurnId::new(id), 0, 0)]))),
                         2 if id % 500 == 0 => now(store.clear()),
                         3..8 => drop(now(store.load(&scope(n)))),
                         _ => drop(now(store.append(&scope(n), turn(id)))),
@@ -660,39 +580,18 @@ fn bounds_hold_while_threads_fight_for_room() {
         }
     });
     let snapshot = store.snapshot();
-    assert!(
-        snapshot.ledgers <= 40 && snapshot.bytes <= 200 * one as u64,
-        "{snapshot:?}"
-    );
+    assert!(snapshot.ledgers <= 40 && snapshot.bytes <= 200 * one as u64, "{snapshot:?}");
     assert!(snapshot.evicted_ledgers > 0);
     assert_counts_are_true(&store, 0..100);
 }
 
 fn assert_counts_are_true(store: &MemoryStore, scopes: impl IntoIterator<Item = u64>) {
-    let ledgers: Vec<_> = scopes
-        .into_iter()
-        .filter_map(|n| now(store.load(&scope(n))))
-        .collect();
+    let ledgers: Vec<_> = scopes.into_iter().filter_map(|n| now(store.load(&scope(n)))).collect();
     let snapshot = store.snapshot();
     assert_eq!(snapshot.ledgers, ledgers.len());
-    assert_eq!(
-        snapshot.turns,
-        ledgers
-            .iter()
-            .map(|ledger| ledger.turns().len())
-            .sum::<usize>()
-    );
-    assert_eq!(
-        snapshot.items,
-        ledgers.iter().map(|ledger| ledger.items()).sum::<usize>()
-    );
-    assert_eq!(
-        snapshot.bytes,
-        ledgers
-            .iter()
-            .map(|ledger| ledger.bytes() as u64)
-            .sum::<u64>()
-    );
+    assert_eq!(snapshot.turns, ledgers.iter().map(|ledger| ledger.turns().len()).sum::<usize>());
+    assert_eq!(snapshot.items, ledgers.iter().map(|ledger| ledger.items()).sum::<usize>());
+    assert_eq!(snapshot.bytes, ledgers.iter().map(|ledger| ledger.bytes() as u64).sum::<u64>());
     assert!(ledgers.iter().all(|ledger| !ledger.is_empty()));
 }
 
@@ -715,10 +614,7 @@ fn sum(turns: &[Arc<Turn>], of: impl Fn(&Turn) -> usize) -> usize {
 
 impl Model {
     fn total(&self) -> usize {
-        self.ledgers
-            .iter()
-            .map(|(_, turns)| sum(turns, Turn::bytes))
-            .sum()
+        self.ledgers.iter().map(|(_, turns)| sum(turns, Turn::bytes)).sum()
     }
 
     fn append(&mut self, n: u64, turn: &Arc<Turn>) -> usize {
@@ -735,9 +631,7 @@ impl Model {
                 None => turns.push(turn.clone()),
             }
             if !turn.is_provisional() {
-                turns.retain(|held| {
-                    !held.is_provisional() || !held.context().same_history(turn.context())
-                });
+                turns.retain(|held| !held.is_provisional() || !held.context().same_history(turn.context()));
             }
         }
         let mut gone = 0;
@@ -763,12 +657,7 @@ impl Model {
             if turn.id() == item.turn && turn.part(&item).is_some_and(|part| part.state.is_some()) {
                 let mut alternatives = turn.alternatives().to_vec();
                 alternatives[0].parts[item.part as usize].state = None;
-                *turn = Arc::new(Turn::new(
-                    turn.id(),
-                    turn.context().clone(),
-                    alternatives,
-                    turn.is_provisional(),
-                ));
+                *turn = Arc::new(Turn::new(turn.id(), turn.context().clone(), alternatives, turn.is_provisional()));
                 removed = 1;
             }
         }
@@ -782,33 +671,16 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append {
-        scope: u64,
-        id: u128,
-        history: u8,
-        provisional: bool,
-        states: Vec<usize>,
-    },
-    Remove {
-        scope: u64,
-        id: u128,
-        part: u32,
-    },
-    Hold {
-        scope: u64,
-    },
-    Forget {
-        scope: u64,
-    },
+    Append { scope: u64, id: u128, history: u8, provisional: bool, states: Vec<usize> },
+    Remove { scope: u64, id: u128, part: u32 },
+    Hold { scope: u64 },
+    Forget { scope: u64 },
     Clear,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let scope = 0..6_u64;
-    let states = prop::collection::vec(
-        prop_oneof![9 => 0..400_usize, 1 => 3_000..5_000_usize],
-        1..8,
-    );
+    let states = prop::collection::vec(prop_oneof![9 => 0..400_usize, 1 => 3_000..5_000_usize], 1..8);
     prop_oneof![
         20 => (scope.clone(), 0..12_u128, 0..3_u8, any::<bool>(), states).prop_map(
             |(scope, id, history, provisional, states)| Step::Append { scope, id, history, provisional, states },

@@ -144,9 +144,7 @@ fn description(json: &[u8]) -> Option<Vec<u8>> {
     type Object<'a> = BTreeMap<String, &'a RawValue>;
     let object: Object<'_> = serde_json::from_slice(json).ok()?;
     let is = |kind: &str| {
-        let value = object
-            .get("type")
-            .and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+        let value = object.get("type").and_then(|value| serde_json::from_str::<String>(value.get()).ok());
         value.is_some_and(|value| value == kind)
     };
     let told = |value: &&RawValue| !matches!(value.get(), "null" | "false" | "\"\"" | "{}" | "[]");
@@ -154,12 +152,10 @@ fn description(json: &[u8]) -> Option<Vec<u8>> {
     let mut members = vec![error];
     if is("response.failed") {
         let response = object.get("response").map(|response| response.get());
-        let response =
-            response.and_then(|response| serde_json::from_str::<Object<'_>>(response).ok());
+        let response = response.and_then(|response| serde_json::from_str::<Object<'_>>(response).ok());
         members.push(response.and_then(|response| response.get("error").copied()));
     } else if error.is_some() || is("error") {
-        members
-            .extend(["code", "message", "param", "detail"].map(|name| object.get(name).copied()));
+        members.extend(["code", "message", "param", "detail"].map(|name| object.get(name).copied()));
     }
     let mut description = Vec::new();
     for member in members.into_iter().flatten() {
@@ -211,11 +207,8 @@ const STRUCTURE: &[&[&str]] = &[
     &["extra inputs are not permitted"],
 ];
 
-const INVALID: &[&[&str]] = &[
-    &["signature: field required"],
-    &["thinking.thinking: field required"],
-    &["different azure openai resource"],
-];
+const INVALID: &[&[&str]] =
+    &[&["signature: field required"], &["thinking.thinking: field required"], &["different azure openai resource"]];
 
 /// What is not accepted, to be found together with one of [`FAULTS`].
 const STATE: &[&[&str]] = &[
@@ -267,27 +260,20 @@ impl Text {
         } else {
             return None;
         };
-        Some(Verdict {
-            refusal,
-            place: self.place(),
-        })
+        Some(Verdict { refusal, place: self.place() })
     }
 
     fn says(&self, phrases: &[&[&str]]) -> bool {
         phrases.iter().any(|words| match words {
             [phrase] => has(&self.lower, phrase),
             // The search of the whole body comes first, because it nearly always ends the matter.
-            words => {
-                has_all(&self.lower, words) && self.statements().any(|part| has_all(part, words))
-            }
+            words => has_all(&self.lower, words) && self.statements().any(|part| has_all(part, words)),
         })
     }
 
     fn blames_state(&self, spread: Spread) -> bool {
-        let blamed = |text: &[u8]| {
-            STATE.iter().any(|words| has_all(text, words))
-                && FAULTS.iter().any(|fault| has(text, fault))
-        };
+        let blamed =
+            |text: &[u8]| STATE.iter().any(|words| has_all(text, words)) && FAULTS.iter().any(|fault| has(text, fault));
         blamed(&self.lower) && (spread == Spread::Body || self.statements().any(blamed))
     }
 
@@ -295,11 +281,7 @@ impl Text {
     fn blames_block(&self) -> bool {
         positions(&self.lower, ": invalid signature").any(|at| {
             let path = self.lower[..at].trim_ascii_end();
-            let digits = path
-                .iter()
-                .rev()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let digits = path.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
             digits > 0 && path[..path.len() - digits].ends_with(b".content.")
         })
     }
@@ -307,9 +289,7 @@ impl Text {
     /// Overlapping pieces of the text, so that whatever stands in one statement stands in one of them.
     fn statements(&self) -> impl Iterator<Item = &[u8]> {
         let text = &self.lower;
-        (0..text.len())
-            .step_by(STATEMENT)
-            .map(move |start| &text[start..text.len().min(start + 2 * STATEMENT)])
+        (0..text.len()).step_by(STATEMENT).map(move |start| &text[start..text.len().min(start + 2 * STATEMENT)])
     }
 
     fn place(&self) -> Place {
@@ -329,10 +309,7 @@ impl Text {
             .or_else(|| {
                 let (content, _) = positions(&self.lower, "message at index ")
                     .find_map(|at| self.number(at + "message at index ".len()))?;
-                Some(Place {
-                    content: Some(content),
-                    ..Place::default()
-                })
+                Some(Place { content: Some(content), ..Place::default() })
             })
     }
 
@@ -358,11 +335,7 @@ impl Text {
         positions(&self.lower, POSITION).find_map(|at| {
             let (content, _) = self.number(at + POSITION.len())?;
             let call = self.call_before(at)?;
-            Some(Place {
-                content: content.checked_sub(1),
-                call: Some(call),
-                ..Place::default()
-            })
+            Some(Place { content: content.checked_sub(1), call: Some(call), ..Place::default() })
         })
     }
 
@@ -371,11 +344,7 @@ impl Text {
         const BLOCK: &str = ". content block";
         const IN_THE: &[u8] = b" in the ";
         positions(&self.lower, BLOCK).find_map(|at| {
-            let digits = self.lower[..at]
-                .iter()
-                .rev()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let digits = self.lower[..at].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
             let (content, _) = self.number(at - digits)?;
             let before = self.lower[..at - digits].strip_suffix(IN_THE)?;
             Some(Place {
@@ -392,14 +361,9 @@ impl Text {
             let (content, end) = self.step(at + contents.len())?;
             let inner = end + 1 + parts.len();
             let named = self.lower.get(end..inner);
-            let named =
-                named.is_some_and(|named| named[0] == b'.' && named[1..] == *parts.as_bytes());
+            let named = named.is_some_and(|named| named[0] == b'.' && named[1..] == *parts.as_bytes());
             let part = named.then(|| self.step(inner)).flatten();
-            Some(Place {
-                content: Some(content),
-                part: part.map(|(part, _)| part),
-                ..Place::default()
-            })
+            Some(Place { content: Some(content), part: part.map(|(part, _)| part), ..Place::default() })
         })
     }
 
@@ -416,11 +380,7 @@ impl Text {
     /// The number that starts here, and where it ends.
     fn number(&self, at: usize) -> Option<(usize, usize)> {
         let text = self.lower.get(at..)?;
-        let digits = text
-            .iter()
-            .take(10)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = text.iter().take(10).take_while(|byte| byte.is_ascii_digit()).count();
         if !(1..10).contains(&digits) {
             return None;
         }
@@ -439,18 +399,14 @@ impl Text {
             Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &name[PREFIX.len()..],
             _ => name,
         };
-        let real =
-            !name.is_empty() && name.len() <= LONGEST_NAME && !name.contains(char::is_whitespace);
+        let real = !name.is_empty() && name.len() <= LONGEST_NAME && !name.contains(char::is_whitespace);
         real.then(|| name.to_owned())
     }
 
     fn item(&self) -> Option<String> {
         let before = ["required reasoning item: ", "for item ", "with id "];
-        let named = |prefix: &&str| {
-            positions(&self.lower, prefix)
-                .find_map(|at| self.id(at + prefix.len()))
-                .map(|(id, _)| id)
-        };
+        let named =
+            |prefix: &&str| positions(&self.lower, prefix).find_map(|at| self.id(at + prefix.len())).map(|(id, _)| id);
         before
             .iter()
             .find_map(named)
@@ -467,17 +423,12 @@ impl Text {
     fn id(&self, at: usize) -> Option<(String, usize)> {
         let text = &self.plain[at..];
         let belongs = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_-.:|/+=".contains(byte);
-        let length = text
-            .iter()
-            .take(LONGEST_NAME + 1)
-            .take_while(belongs)
-            .count();
+        let length = text.iter().take(LONGEST_NAME + 1).take_while(belongs).count();
         let end = at + length;
         let id = str::from_utf8(&text[..length]).ok()?;
         let shortened = id.contains("..") || text[length..].starts_with("…".as_bytes());
         let id = id.trim_end_matches(['.', ':']);
-        let real =
-            length <= LONGEST_NAME && id.bytes().any(|byte| byte.is_ascii_digit() || byte == b'_');
+        let real = length <= LONGEST_NAME && id.bytes().any(|byte| byte.is_ascii_digit() || byte == b'_');
         (real && !shortened).then(|| (id.to_owned(), end))
     }
 }
@@ -529,10 +480,7 @@ fn unescape(body: &[u8]) -> Vec<u8> {
                 }
                 Some(unit) => {
                     let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-                    character
-                        .encode_utf8(&mut [0; 4])
-                        .bytes()
-                        .for_each(&mut push);
+                    character.encode_utf8(&mut [0; 4]).bytes().for_each(&mut push);
                     at += 4;
                 }
                 None => push(byte),
@@ -544,9 +492,7 @@ fn unescape(body: &[u8]) -> Vec<u8> {
 }
 
 fn code_unit(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |unit, &digit| {
-        Some(unit * 16 + char::from(digit).to_digit(16)?)
-    })
+    digits.iter().try_fold(0, |unit, &digit| Some(unit * 16 + char::from(digit).to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -567,33 +513,22 @@ mod tests {
     const OPENAI_INVALID: &str = "The encrypted content gAAA...xY== could not be verified. Reason: Encrypted content could not be decrypted or parsed.";
     const OPENAI_PAIR: &str =
         "Item 'rs_0a1b2c3d' of type 'reasoning' was provided without its required following item.";
-    const OPENAI_REVERSE: &str = "Item 'fc_0a1b' of type 'function_call' was provided without its required 'reasoning' item: 'rs_0a1b2c3d'.";
+    const OPENAI_REVERSE: &str =
+        "Item 'fc_0a1b' of type 'function_call' was provided without its required 'reasoning' item: 'rs_0a1b2c3d'.";
     const XAI_INVALID: &str = "Could not decrypt the provided encrypted_content. Ensure the value is the unmodified encrypted_content from a previous response.";
-    const DEEPSEEK: &str =
-        "The `reasoning_content` in the thinking mode must be passed back to the API.";
+    const DEEPSEEK: &str = "The `reasoning_content` in the thinking mode must be passed back to the API.";
     const KIMI: &str = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 3";
 
     fn place(content: impl Into<Option<usize>>, part: impl Into<Option<usize>>) -> Place {
-        Place {
-            content: content.into(),
-            part: part.into(),
-            ..Place::default()
-        }
+        Place { content: content.into(), part: part.into(), ..Place::default() }
     }
 
     fn call(content: usize, name: &str) -> Place {
-        Place {
-            content: Some(content),
-            call: Some(name.to_owned()),
-            ..Place::default()
-        }
+        Place { content: Some(content), call: Some(name.to_owned()), ..Place::default() }
     }
 
     fn item(id: &str) -> Place {
-        Place {
-            item: Some(id.to_owned()),
-            ..Place::default()
-        }
+        Place { item: Some(id.to_owned()), ..Place::default() }
     }
 
     /// Every message that the providers are known to send, with what it means.
@@ -607,16 +542,8 @@ mod tests {
                 Missing,
                 call(0, "FC1"),
             ),
-            (
-                "Image part is missing a thought_signature in content position 3, part position 1.",
-                Missing,
-                place(2, 0),
-            ),
-            (
-                "Text part is missing a thought_signature in content position 2, part position 1",
-                Missing,
-                place(1, 0),
-            ),
+            ("Image part is missing a thought_signature in content position 3, part position 1.", Missing, place(2, 0)),
+            ("Text part is missing a thought_signature in content position 2, part position 1", Missing, place(1, 0)),
             ("Corrupted thought signature.", Invalid, Place::default()),
             ("Invalid thought signature.", Invalid, Place::default()),
             (VERTEX_INVALID, Invalid, Place::default()),
@@ -637,46 +564,14 @@ mod tests {
                 Place::default(),
             ),
             (CLAUDE_INVALID, Invalid, place(1, 0)),
-            (
-                "Validation error: messages.39.content.0: Invalid signature in thinking block",
-                Invalid,
-                place(39, 0),
-            ),
-            (
-                "messages.7.content.2: Invalid signature",
-                Invalid,
-                place(7, 2),
-            ),
-            (
-                "messages.1.content.0: Invalid `data` in `redacted_thinking` block",
-                Invalid,
-                place(1, 0),
-            ),
-            (
-                "messages.1.content.0.thinking.signature: Field required",
-                Invalid,
-                place(1, 0),
-            ),
-            (
-                "messages.1.content.0.thinking.thinking: Field required",
-                Invalid,
-                place(1, 0),
-            ),
-            (
-                "messages.1.content.0.redacted_thinking.data: Field required",
-                Invalid,
-                place(1, 0),
-            ),
-            (
-                "messages.1.content.0.thinking.signature: Extra inputs are not permitted",
-                Structure,
-                place(1, 0),
-            ),
-            (
-                "thinking.adaptive.block_binding: Extra inputs are not permitted",
-                Structure,
-                Place::default(),
-            ),
+            ("Validation error: messages.39.content.0: Invalid signature in thinking block", Invalid, place(39, 0)),
+            ("messages.7.content.2: Invalid signature", Invalid, place(7, 2)),
+            ("messages.1.content.0: Invalid `data` in `redacted_thinking` block", Invalid, place(1, 0)),
+            ("messages.1.content.0.thinking.signature: Field required", Invalid, place(1, 0)),
+            ("messages.1.content.0.thinking.thinking: Field required", Invalid, place(1, 0)),
+            ("messages.1.content.0.redacted_thinking.data: Field required", Invalid, place(1, 0)),
+            ("messages.1.content.0.thinking.signature: Extra inputs are not permitted", Structure, place(1, 0)),
+            ("thinking.adaptive.block_binding: Extra inputs are not permitted", Structure, Place::default()),
             (CLAUDE_BOUND, Structure, place(1, 0)),
             (CLAUDE_MODIFIED, Structure, place(5, 1)),
             (
@@ -690,11 +585,7 @@ mod tests {
                 Missing,
                 place(129, 0),
             ),
-            (
-                "messages.2.content.0.type must be `thinking`",
-                Missing,
-                place(2, 0),
-            ),
+            ("messages.2.content.0.type must be `thinking`", Missing, place(2, 0)),
             (
                 "The `content[].thinking` in the thinking mode must be passed back to the API.",
                 Missing,
@@ -706,11 +597,7 @@ mod tests {
                 Invalid,
                 item("rs_0a1b"),
             ),
-            (
-                "Encrypted function output content could not be decrypted or decoded.",
-                Invalid,
-                Place::default(),
-            ),
+            ("Encrypted function output content could not be decrypted or decoded.", Invalid, Place::default()),
             ("invalid_encrypted_content", Invalid, Place::default()),
             (XAI_INVALID, Invalid, Place::default()),
             (
@@ -718,16 +605,8 @@ mod tests {
                 Invalid,
                 Place::default(),
             ),
-            (
-                "reasoning `encrypted_content` was not issued to this caller",
-                Invalid,
-                Place::default(),
-            ),
-            (
-                "The item was created under a different Azure OpenAI resource.",
-                Invalid,
-                Place::default(),
-            ),
+            ("reasoning `encrypted_content` was not issued to this caller", Invalid, Place::default()),
+            ("The item was created under a different Azure OpenAI resource.", Invalid, Place::default()),
             (OPENAI_PAIR, Structure, item("rs_0a1b2c3d")),
             (OPENAI_REVERSE, Missing, item("rs_0a1b2c3d")),
             (
@@ -745,21 +624,9 @@ mod tests {
                 Structure,
                 item("rs_0a1b"),
             ),
-            (
-                "No tool call found for function call output with call_id call_9z.",
-                Structure,
-                item("call_9z"),
-            ),
-            (
-                "Duplicate function_call_output for call_id run_shell_command:0",
-                Structure,
-                item("run_shell_command:0"),
-            ),
-            (
-                "The `reasoning_text` in the thinking mode must be passed back to the API.",
-                Missing,
-                Place::default(),
-            ),
+            ("No tool call found for function call output with call_id call_9z.", Structure, item("call_9z")),
+            ("Duplicate function_call_output for call_id run_shell_command:0", Structure, item("run_shell_command:0")),
+            ("The `reasoning_text` in the thinking mode must be passed back to the API.", Missing, Place::default()),
             (DEEPSEEK, Missing, Place::default()),
             (
                 "the reasoning content from the previous turn must be passed back in thinking mode",
@@ -772,67 +639,29 @@ mod tests {
 
     /// The ways in which providers, SDKs, routers and gateways deliver one message.
     fn deliveries(message: &str) -> Vec<(&'static str, Vec<u8>)> {
-        let google =
-            json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}});
+        let google = json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}});
         let claude = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}, "request_id": "req_1"});
         let pretty = serde_json::to_string_pretty(&google).unwrap();
-        let lines: String = pretty
-            .lines()
-            .map(|line| format!("data: {line}\r\n"))
-            .collect();
+        let lines: String = pretty.lines().map(|line| format!("data: {line}\r\n")).collect();
         let router = json!({"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": pretty, "provider_name": "Google AI Studio"}}, "user_id": "user_1"});
         let proxy = json!({"error": {"message": format!("litellm.BadRequestError: VertexAIException - {google}"), "type": null, "code": "400"}});
         vec![
             ("text", message.as_bytes().to_vec()),
             ("object", google.to_string().into_bytes()),
             ("pretty", pretty.clone().into_bytes()),
-            (
-                "array",
-                serde_json::to_vec_pretty(&json!([google])).unwrap(),
-            ),
-            (
-                "event",
-                format!("event: error\ndata: {claude}\n\n").into_bytes(),
-            ),
+            ("array", serde_json::to_vec_pretty(&json!([google])).unwrap()),
+            ("event", format!("event: error\ndata: {claude}\n\n").into_bytes()),
             ("lines", lines.into_bytes()),
             ("anthropic", claude.to_string().into_bytes()),
-            (
-                "string",
-                json!({"code": "invalid-argument", "error": message})
-                    .to_string()
-                    .into_bytes(),
-            ),
-            (
-                "bytes",
-                format!("b'{}'", google.to_string().replace('\'', "\\'")).into_bytes(),
-            ),
-            (
-                "cloud code",
-                json!({"error": {"code": 400, "message": claude.to_string()}})
-                    .to_string()
-                    .into_bytes(),
-            ),
+            ("string", json!({"code": "invalid-argument", "error": message}).to_string().into_bytes()),
+            ("bytes", format!("b'{}'", google.to_string().replace('\'', "\\'")).into_bytes()),
+            ("cloud code", json!({"error": {"code": 400, "message": claude.to_string()}}).to_string().into_bytes()),
             ("router", router.to_string().into_bytes()),
             ("proxy", proxy.to_string().into_bytes()),
-            (
-                "proxied router",
-                json!({"error": {"message": router.to_string()}})
-                    .to_string()
-                    .into_bytes(),
-            ),
+            ("proxied router", json!({"error": {"message": router.to_string()}}).to_string().into_bytes()),
             ("upper case", google.to_string().to_uppercase().into_bytes()),
-            (
-                "html-safe",
-                google
-                    .to_string()
-                    .replace('`', "\\u0060")
-                    .replace('\'', "\\u0027")
-                    .into_bytes(),
-            ),
-            (
-                "page",
-                format!("<html><body><pre>{message}</pre></body></html>").into_bytes(),
-            ),
+            ("html-safe", google.to_string().replace('`', "\\u0060").replace('\'', "\\u0027").into_bytes()),
+            ("page", format!("<html><body><pre>{message}</pre></body></html>").into_bytes()),
         ]
     }
 
@@ -846,8 +675,7 @@ mod tests {
             for (form, body) in deliveries(message) {
                 for status in [400, 404, 422, 429, 500, 502, 529] {
                     let verdict = classify(status, &body);
-                    let verdict =
-                        verdict.unwrap_or_else(|| panic!("{message} as {form}, {status}"));
+                    let verdict = verdict.unwrap_or_else(|| panic!("{message} as {form}, {status}"));
                     assert_eq!(verdict.refusal, refusal, "{message} as {form}, {status}");
                     if form == "upper case" {
                         assert_eq!(verdict.place.content, place.content, "{message} as {form}");
@@ -862,23 +690,7 @@ mod tests {
 
     #[test]
     fn other_statuses_are_never_classified() {
-        for status in [
-            0,
-            100,
-            200,
-            201,
-            302,
-            401,
-            402,
-            403,
-            405,
-            408,
-            409,
-            413,
-            415,
-            600,
-            u16::MAX,
-        ] {
+        for status in [0, 100, 200, 201, 302, 401, 402, 403, 405, 408, 409, 413, 415, 600, u16::MAX] {
             for (message, ..) in known() {
                 assert_eq!(classify(status, message.as_bytes()), None, "{status}");
             }
@@ -913,11 +725,7 @@ mod tests {
         for message in unrelated {
             for (form, body) in deliveries(message) {
                 for status in [400, 404, 422, 429, 500, 502] {
-                    assert_eq!(
-                        classify(status, &body),
-                        None,
-                        "{message} as {form}, {status}"
-                    );
+                    assert_eq!(classify(status, &body), None, "{message} as {form}, {status}");
                 }
             }
         }
@@ -925,54 +733,32 @@ mod tests {
 
     #[test]
     fn invalid_is_recognised_whatever_its_case_g5() {
-        for message in [
-            "invalid thought signature",
-            "THOUGHT SIGNATURE IS NOT VALID",
-            "Corrupted Thought Signature",
-        ] {
-            assert_eq!(
-                kind(400, message.as_bytes()),
-                Some(Refusal::Invalid),
-                "{message}"
-            );
+        for message in ["invalid thought signature", "THOUGHT SIGNATURE IS NOT VALID", "Corrupted Thought Signature"] {
+            assert_eq!(kind(400, message.as_bytes()), Some(Refusal::Invalid), "{message}");
         }
     }
 
     #[test]
     fn missing_names_call_and_content_g1() {
         let verdict = classify(400, GEMINI_MISSING.as_bytes()).unwrap();
-        assert_eq!(
-            verdict,
-            Verdict {
-                refusal: Refusal::Missing,
-                place: call(1, "ReadFile")
-            }
-        );
+        assert_eq!(verdict, Verdict { refusal: Refusal::Missing, place: call(1, "ReadFile") });
     }
 
     #[test]
     fn missing_on_vertex_counts_from_one_too_g2() {
         let verdict = classify(400, VERTEX_MISSING.as_bytes()).unwrap();
-        assert_eq!(
-            verdict,
-            Verdict {
-                refusal: Refusal::Missing,
-                place: call(1, "ReadFile")
-            }
-        );
+        assert_eq!(verdict, Verdict { refusal: Refusal::Missing, place: call(1, "ReadFile") });
     }
 
     #[test]
     fn missing_on_images_names_the_part_g6() {
-        let body =
-            b"Image part is missing a thought_signature in content position 3, part position 1.";
+        let body = b"Image part is missing a thought_signature in content position 3, part position 1.";
         assert_eq!(classify(400, body).unwrap().place, place(2, 0));
     }
 
     #[test]
     fn missing_on_text_names_the_part_g7() {
-        let body =
-            b"Text part is missing a thought_signature in content position 2, part position 1";
+        let body = b"Text part is missing a thought_signature in content position 2, part position 1";
         assert_eq!(classify(400, body).unwrap().place, place(1, 0));
     }
 
@@ -986,44 +772,27 @@ mod tests {
     #[test]
     fn invalid_without_back_ticks_is_recognised_a11() {
         let body = b"Validation error: messages.39.content.0: Invalid signature in thinking block";
-        assert_eq!(
-            classify(400, body),
-            Some(Verdict {
-                refusal: Refusal::Invalid,
-                place: place(39, 0)
-            })
-        );
+        assert_eq!(classify(400, body), Some(Verdict { refusal: Refusal::Invalid, place: place(39, 0) }));
     }
 
     #[test]
     fn invalid_is_read_off_the_raw_body_a12() {
         let body = json!({"error": {"message": format!("The request was rejected: {CLAUDE_INVALID}"), "type": "upstream_error"}});
-        assert_eq!(
-            kind(429, body.to_string().as_bytes()),
-            Some(Refusal::Invalid)
-        );
+        assert_eq!(kind(429, body.to_string().as_bytes()), Some(Refusal::Invalid));
     }
 
     #[test]
     fn a_binding_to_another_conversation_is_structure_a13() {
         let verdict = classify(400, CLAUDE_BOUND.as_bytes()).unwrap();
-        assert_eq!(
-            verdict,
-            Verdict {
-                refusal: Refusal::Structure,
-                place: place(1, 0)
-            }
-        );
+        assert_eq!(verdict, Verdict { refusal: Refusal::Structure, place: place(1, 0) });
     }
 
     #[test]
     fn the_text_counts_when_the_code_is_lost_r2() {
         for code in [json!(null), json!(0), json!("invalid_encrypted_content")] {
-            let body = json!({"error": {"message": "The encrypted content gAAA...wX== could not be verified.", "code": code}});
-            assert_eq!(
-                kind(400, body.to_string().as_bytes()),
-                Some(Refusal::Invalid)
-            );
+            let body =
+                json!({"error": {"message": "The encrypted content gAAA...wX== could not be verified.", "code": code}});
+            assert_eq!(kind(400, body.to_string().as_bytes()), Some(Refusal::Invalid));
         }
     }
 
@@ -1031,11 +800,7 @@ mod tests {
     fn shortened_ids_name_no_item() {
         for id in ["rs_...", "rs_0a…", "rs_0a...9z", "in"] {
             let body = format!("The encrypted content for item {id} could not be verified.");
-            assert_eq!(
-                classify(400, body.as_bytes()).unwrap().place.item,
-                None,
-                "{id}"
-            );
+            assert_eq!(classify(400, body.as_bytes()).unwrap().place.item, None, "{id}");
         }
     }
 
@@ -1058,13 +823,7 @@ mod tests {
             assert!(verdict.place.content.is_none(), "{body}: {verdict:?}");
         }
         let body = "function call `x` , position 0 is missing a thought_signature";
-        assert_eq!(
-            classify(400, body.as_bytes()).unwrap().place,
-            Place {
-                content: None,
-                ..call(0, "x")
-            }
-        );
+        assert_eq!(classify(400, body.as_bytes()).unwrap().place, Place { content: None, ..call(0, "x") });
     }
 
     #[test]
@@ -1072,16 +831,9 @@ mod tests {
         let apart = format!("thought_signature {} invalid", "x ".repeat(2_000));
         assert_eq!(kind(400, apart.as_bytes()), Some(Refusal::Invalid));
         assert_eq!(kind(500, apart.as_bytes()), None);
-        let near = format!(
-            "{} thought_signature {} invalid",
-            "x ".repeat(2_000),
-            "x".repeat(400)
-        );
+        let near = format!("{} thought_signature {} invalid", "x ".repeat(2_000), "x".repeat(400));
         assert_eq!(kind(500, near.as_bytes()), Some(Refusal::Invalid));
-        let apart = format!(
-            "model thinking not found {} expected one of",
-            "x ".repeat(2_000)
-        );
+        let apart = format!("model thinking not found {} expected one of", "x ".repeat(2_000));
         assert_eq!(kind(404, apart.as_bytes()), None);
     }
 
@@ -1117,11 +869,7 @@ mod tests {
         ];
         for event in events {
             let verdict = classify_event(event.to_string().as_bytes());
-            assert_eq!(
-                verdict.map(|verdict| verdict.refusal),
-                Some(Refusal::Invalid),
-                "{event}"
-            );
+            assert_eq!(verdict.map(|verdict| verdict.refusal), Some(Refusal::Invalid), "{event}");
         }
         for (message, refusal, place) in known() {
             let event = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
@@ -1148,20 +896,9 @@ mod tests {
             json!(GEMINI_MISSING),
         ];
         for event in events {
-            assert_eq!(
-                classify_event(event.to_string().as_bytes()),
-                None,
-                "{event}"
-            );
+            assert_eq!(classify_event(event.to_string().as_bytes()), None, "{event}");
         }
-        for broken in [
-            &b""[..],
-            b"{",
-            b"error",
-            b"{\"error\":",
-            b"[{\"error\":1",
-            b"\xff\"error\"",
-        ] {
+        for broken in [&b""[..], b"{", b"error", b"{\"error\":", b"[{\"error\":1", b"\xff\"error\""] {
             assert_eq!(classify_event(broken), None);
         }
     }
@@ -1176,18 +913,8 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_names_nor_ids() {
-        let place = Place {
-            call: Some("secret_call".into()),
-            item: Some("rs_secret".into()),
-            ..place(3, 1)
-        };
-        let shown = format!(
-            "{:?}",
-            Verdict {
-                refusal: Refusal::Invalid,
-                place
-            }
-        );
+        let place = Place { call: Some("secret_call".into()), item: Some("rs_secret".into()), ..place(3, 1) };
+        let shown = format!("{:?}", Verdict { refusal: Refusal::Invalid, place });
         assert!(!shown.contains("secret"), "{shown}");
         assert!(shown.contains('3'), "{shown}");
     }

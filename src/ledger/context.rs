@@ -1,4 +1,8 @@
-use super::Anchor;
+use super::{
+    Anchor,
+    fingerprint::{self, Running, Tag},
+};
+use crate::scope::HashKey;
 
 /// What preceded a turn in its request, as fingerprints of the canonical client content without any
 /// opaque state.
@@ -54,5 +58,126 @@ impl Context {
 
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + size_of_val::<[u64]>(&self.windows)
+    }
+}
+
+/// The units of a history, so that the context at any place of it can be told.
+///
+/// A unit is a run of text of one author, a call, an output, a piece of media: what remains the same
+/// when a client splits, merges or re-keys its messages.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    key: HashKey,
+    system: Anchor,
+    /// `chain[n]` covers the first n units.
+    chain: Vec<Anchor>,
+    /// `rolling[n]` is a polynomial over the first n units, from which any window can be had.
+    rolling: Vec<u64>,
+    /// The base of the polynomial, raised to 1, 2, 4, ….
+    powers: Vec<u64>,
+}
+
+/// The modulus of the rolling hash, a Mersenne prime.
+const PRIME: u64 = (1 << 61) - 1;
+
+fn multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b) % u128::from(PRIME);
+    u64::try_from(product).unwrap_or_default()
+}
+
+fn number(anchor: &Anchor) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&anchor.as_bytes()[..8]);
+    u64::from_le_bytes(bytes) % PRIME
+}
+
+impl Trace {
+    pub(crate) fn new(key: &HashKey, system: Anchor) -> Self {
+        let seed = fingerprint::bytes(key, Tag::Window, b"");
+        Self {
+            key: key.clone(),
+            system,
+            chain: vec![fingerprint::bytes(key, Tag::Chain, b"")],
+            rolling: vec![0],
+            powers: vec![number(&seed) | 1],
+        }
+    }
+
+    pub(crate) fn push(&mut self, unit: Anchor) {
+        let (Some(chain), Some(rolling)) = (self.chain.last(), self.rolling.last()) else { return };
+        let mut hash = Running::new(&self.key, Tag::Chain);
+        hash.update(chain.as_bytes());
+        hash.update(unit.as_bytes());
+        let rolling = (multiply(*rolling, self.powers[0]) + number(&unit)) % PRIME;
+        self.chain.push(hash.anchor());
+        self.rolling.push(rolling);
+        if self.chain.len() > 1 << self.powers.len() {
+            let last = self.powers[self.powers.len() - 1];
+            self.powers.push(multiply(last, last));
+        }
+    }
+
+    /// How many units there are.
+    pub(crate) fn len(&self) -> usize {
+        self.chain.len() - 1
+    }
+
+    /// The fingerprint of the system instruction.
+    pub(crate) fn system(&self) -> Anchor {
+        self.system
+    }
+
+    /// The fingerprint of everything before the unit `at`.
+    pub(crate) fn before(&self, at: usize) -> Anchor {
+        self.chain[at]
+    }
+
+    /// The fingerprint of the 2^`level` units before the unit `at`, if there are as many.
+    pub(crate) fn window(&self, at: usize, level: usize) -> Option<u64> {
+        let from = at.checked_sub(1_usize.checked_shl(u32::try_from(level).ok()?)?)?;
+        let gone = multiply(self.rolling[from], *self.powers.get(level)?);
+        // The length is part of it, so that windows of different lengths never meet.
+        Some(((self.rolling[at] + PRIME - gone) % PRIME) << 3 | (level as u64 & 7))
+    }
+
+    /// The context of a turn that begins at the unit `at`.
+    pub(crate) fn context(&self, at: usize) -> Context {
+        let windows: Vec<u64> = (0..usize::BITS as usize).map_while(|level| self.window(at, level)).collect();
+        let depth = u32::try_from(at).unwrap_or(u32::MAX);
+        Context::new(self.system, self.before(at), depth, windows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(units: &[u8]) -> Trace {
+        let key = HashKey::from_bytes([7; 32]);
+        let mut trace = Trace::new(&key, Anchor::from_bytes([0; 16]));
+        for unit in units {
+            trace.push(fingerprint::bytes(&key, Tag::Other, &[*unit]));
+        }
+        trace
+    }
+
+    #[test]
+    fn windows_see_only_what_is_near() {
+        let (one, other) = (trace(b"abcdefgh"), trace(b"Xbcdefgh"));
+        for level in 0..3 {
+            assert_eq!(one.window(8, level), other.window(8, level), "level {level}");
+            assert!(one.window(8, level).is_some());
+        }
+        assert_ne!(one.window(8, 3), other.window(8, 3));
+        assert_ne!(one.before(8), other.before(8));
+        assert_eq!(one.window(8, 4), None);
+    }
+
+    #[test]
+    fn windows_are_the_same_after_the_head_is_gone() {
+        let (long, short) = (trace(b"0123456789abcdefgh"), trace(b"efgh"));
+        assert_eq!(long.window(18, 2), short.window(4, 2));
+        assert_eq!(long.context(18).windows().len(), 5);
+        assert_eq!(short.context(4).windows().len(), 3);
     }
 }

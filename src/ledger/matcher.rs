@@ -1,1 +1,493 @@
-//! placeholder
+//! Decides which remembered part is which part of a history.
+//!
+//! Content must be equal; that is what a [`Place`]'s keys say. Where several remembered parts, or
+//! several places, have equal content, ids decide, then neighbours, from everything that precedes
+//! down to the last unit, then the order in which they occur. What remains undecided gets nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+use super::{Anchor, Item, ItemRef, Kind, Turn, TurnPart};
+
+/// A part of a history that a remembered part may be.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) kind: Kind,
+    /// The hash of its content.
+    pub(crate) key: Anchor,
+    /// The hash of its content without what equals a declared default, if that is different.
+    pub(crate) reduced: Option<Anchor>,
+    pub(crate) id: Option<Box<str>>,
+    /// The messages with which its turn may begin: the first of the run of messages of the model that
+    /// holds it, and its own.
+    pub(crate) starts: [usize; 2],
+}
+
+/// What is known about the history around the places. It costs a pass over the history, so it is
+/// asked for only when something hangs on it.
+pub(crate) trait Surroundings {
+    /// The fingerprint of the system instruction.
+    fn system(&self) -> Anchor;
+
+    /// The fingerprint of everything before a message.
+    fn before(&self, message: usize) -> Anchor;
+
+    /// The fingerprint of the 2^`level` units before a message, if there are as many.
+    fn window(&self, message: usize, level: usize) -> Option<u64>;
+
+    /// How many units stand before a message.
+    fn depth(&self, message: usize) -> usize;
+
+    /// Whether the history holds this state already, at whichever part.
+    fn holds(&self, state: &Item) -> bool;
+
+    /// The number of equal parts in the history before the place.
+    fn occurrence(&self, place: &Place) -> u32;
+}
+
+/// How sure a session is of being one conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strictness {
+    /// The client named the session.
+    Known,
+    /// The session was derived, or may be one constant of an application: everything before a turn
+    /// must be equal, or a native id must prove the call.
+    Strict,
+}
+
+/// What was found for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Unknown,
+    Ambiguous,
+    Found(ItemRef),
+}
+
+/// Anchors are hashes already.
+#[derive(Default)]
+pub(crate) struct Passthrough(u64);
+
+impl Hasher for Passthrough {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks_exact(8) {
+            let mut word = [0; 8];
+            word.copy_from_slice(chunk);
+            self.0 = self.0.rotate_left(5) ^ u64::from_le_bytes(word);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) type AnchorMap<V> = HashMap<Anchor, V, BuildHasherDefault<Passthrough>>;
+
+/// More remembered parts than this that fit only by their reduced content are not looked at.
+const MAX_REDUCED: usize = 64;
+
+/// A remembered part that may be one of the places of a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    /// The position of its turn in the ledger.
+    turn: usize,
+    alternative: u32,
+    part: u32,
+}
+
+/// The places of equal content, and the remembered parts that fit them.
+#[derive(Default)]
+struct Bucket {
+    places: Vec<usize>,
+    candidates: Vec<Candidate>,
+    reduced: Vec<Candidate>,
+}
+
+/// Assigns remembered parts to places; each part to at most one.
+pub(crate) struct Matcher<'a> {
+    turns: Vec<&'a Arc<Turn>>,
+    surroundings: &'a dyn Surroundings,
+    strictness: Strictness,
+    used: HashSet<(usize, u32, u32)>,
+    ids: HashMap<&'a str, u32>,
+    /// The alternative with which the client went on, of turns that have several.
+    chosen: HashMap<usize, u32>,
+}
+
+impl<'a> Matcher<'a> {
+    pub(crate) fn new(
+        turns: impl Iterator<Item = &'a Arc<Turn>>,
+        surroundings: &'a dyn Surroundings,
+        strictness: Strictness,
+    ) -> Self {
+        let turns: Vec<_> = turns.collect();
+        let mut ids = HashMap::new();
+        for turn in &turns {
+            for part in turn.alternatives().iter().flat_map(|alternative| &alternative.parts) {
+                if let Some(id) = &part.id {
+                    *ids.entry(&**id).or_default() += 1;
+                }
+            }
+        }
+        Self { turns, surroundings, strictness, used: HashSet::new(), ids, chosen: HashMap::new() }
+    }
+
+    /// How many remembered parts have this id.
+    pub(crate) fn count_of(&self, id: &str) -> u32 {
+        self.ids.get(id).copied().unwrap_or(0)
+    }
+
+    /// Finds what was remembered of these places, which are in the order of the history.
+    pub(crate) fn assign(&mut self, places: &[Place]) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Unknown; places.len()];
+        let mut buckets = self.fill(places);
+        self.choose_alternatives(&buckets);
+        // The order of the places keeps the result the same on every run.
+        buckets.sort_by_key(|bucket| bucket.places.first().copied());
+        for bucket in buckets {
+            self.resolve(places, &bucket, &mut outcomes);
+        }
+        outcomes
+    }
+
+    fn fill(&self, places: &[Place]) -> Vec<Bucket> {
+        let mut by_key: AnchorMap<usize> = AnchorMap::default();
+        let mut by_reduced: AnchorMap<Vec<usize>> = AnchorMap::default();
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for (at, place) in places.iter().enumerate() {
+            let bucket = *by_key.entry(place.key).or_insert_with(|| {
+                if let Some(reduced) = place.reduced {
+                    by_reduced.entry(reduced).or_default().push(buckets.len());
+                }
+                buckets.push(Bucket::default());
+                buckets.len() - 1
+            });
+            buckets[bucket].places.push(at);
+        }
+        for (turn, held) in self.turns.iter().enumerate() {
+            for (alternative, parts) in (0..).zip(held.alternatives()) {
+                for (part, remembered) in (0..).zip(&parts.parts) {
+                    let candidate = Candidate { turn, alternative, part };
+                    let mut fits = |key: &Anchor, exact: bool| {
+                        if let Some(bucket) = by_key.get(key) {
+                            let bucket = &mut buckets[*bucket];
+                            let list = if exact { &mut bucket.candidates } else { &mut bucket.reduced };
+                            if exact || list.len() < MAX_REDUCED {
+                                list.push(candidate);
+                            }
+                        }
+                        for bucket in by_reduced.get(key).into_iter().flatten().take(MAX_REDUCED) {
+                            let list = &mut buckets[*bucket].reduced;
+                            if list.len() < MAX_REDUCED {
+                                list.push(candidate);
+                            }
+                        }
+                    };
+                    fits(&remembered.anchor, true);
+                    for alias in &remembered.aliases {
+                        fits(alias, false);
+                    }
+                }
+            }
+        }
+        buckets
+    }
+
+    /// A client goes on with one candidate of a response at most: with the one of which it kept most,
+    /// the lowest index where that does not decide.
+    fn choose_alternatives(&mut self, buckets: &[Bucket]) {
+        let mut votes: HashMap<usize, HashMap<u32, usize>> = HashMap::new();
+        for bucket in buckets {
+            let mut seen = HashSet::new();
+            for candidate in bucket.candidates.iter().chain(&bucket.reduced) {
+                let several = self.turns[candidate.turn].alternatives().len() > 1;
+                if several && seen.insert((candidate.turn, candidate.alternative)) {
+                    *votes.entry(candidate.turn).or_default().entry(candidate.alternative).or_default() += 1;
+                }
+            }
+        }
+        for (turn, votes) in votes {
+            let best = votes.into_iter().max_by_key(|(alternative, votes)| (*votes, std::cmp::Reverse(*alternative)));
+            if let Some((alternative, _)) = best {
+                self.chosen.entry(turn).or_insert(alternative);
+            }
+        }
+    }
+
+    fn part(&self, candidate: &Candidate) -> &'a TurnPart {
+        &self.turns[candidate.turn].alternatives()[candidate.alternative as usize].parts[candidate.part as usize]
+    }
+
+    fn is_free(&self, candidate: &Candidate) -> bool {
+        !self.used.contains(&(candidate.turn, candidate.alternative, candidate.part))
+    }
+
+    fn take(&mut self, place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+        self.used.insert((candidate.turn, candidate.alternative, candidate.part));
+        self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
+        let turn = self.turns[candidate.turn].id();
+        outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
+    }
+
+    fn resolve(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) {
+        // Content that is equal without reservation comes before content that only gained defaults.
+        for list in [&bucket.candidates, &bucket.reduced] {
+            for provisional in [false, true] {
+                let candidates: Vec<_> = list
+                    .iter()
+                    .filter(|candidate| self.turns[candidate.turn].is_provisional() == provisional)
+                    .filter(|candidate| {
+                        self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
+                    })
+                    .filter(|candidate| self.is_free(candidate))
+                    .filter(|candidate| {
+                        self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
+                    })
+                    .copied()
+                    .collect();
+                let open: Vec<_> = bucket
+                    .places
+                    .iter()
+                    .copied()
+                    .filter(|place| !matches!(outcomes[*place], Outcome::Found(_)))
+                    .filter(|place| self.fits(&places[*place], &candidates))
+                    .collect();
+                if !open.is_empty() && !candidates.is_empty() {
+                    self.resolve_list(places, open, candidates, outcomes);
+                }
+            }
+        }
+    }
+
+    fn fits(&self, place: &Place, candidates: &[Candidate]) -> bool {
+        candidates.first().is_some_and(|candidate| self.part(candidate).kind == place.kind)
+    }
+
+    fn resolve_list(
+        &mut self,
+        places: &[Place],
+        open: Vec<usize>,
+        candidates: Vec<Candidate>,
+        outcomes: &mut [Outcome],
+    ) {
+        let mut by_id: HashMap<&str, Vec<Candidate>> = HashMap::new();
+        for candidate in &candidates {
+            if let Some(id) = &self.part(candidate).id {
+                by_id.entry(id).or_default().push(*candidate);
+            }
+        }
+        let mut same_id: HashMap<&str, Vec<usize>> = HashMap::new();
+        let (mut foreign, mut free) = (Vec::new(), Vec::new());
+        for at in open {
+            match places[at].id.as_deref() {
+                Some(id) if by_id.contains_key(id) => same_id.entry(id).or_default().push(at),
+                // The ledger knows the id for another call: this one is not what it was.
+                Some(id) if self.ids.contains_key(id) => foreign.push(at),
+                _ => free.push(at),
+            }
+        }
+        let mut groups: Vec<_> = same_id.into_iter().collect();
+        groups.sort_by_key(|(_, group)| group.first().copied());
+        for (id, group) in groups {
+            let sharing = &by_id[id];
+            let proven = self.count_of(id) == 1 && is_native(id, self.part(&sharing[0]).name.as_deref());
+            if group.len() == 1 && sharing.len() == 1 && (proven || self.strictness == Strictness::Known) {
+                self.take(group[0], &sharing[0], outcomes);
+            } else {
+                self.by_context(places, group, sharing.clone(), outcomes);
+            }
+        }
+        let without_id: Vec<_> =
+            candidates.iter().filter(|candidate| self.part(candidate).id.is_none()).copied().collect();
+        self.by_context(places, foreign, without_id, outcomes);
+        let rest: Vec<_> = candidates.iter().filter(|candidate| self.is_free(candidate)).copied().collect();
+        self.by_context(places, free, rest, outcomes);
+    }
+
+    /// Assigns by what surrounds the places.
+    fn by_context(
+        &mut self,
+        places: &[Place],
+        mut open: Vec<usize>,
+        mut candidates: Vec<Candidate>,
+        outcomes: &mut [Outcome],
+    ) {
+        if open.is_empty() || candidates.is_empty() {
+            return;
+        }
+        let known = self.strictness == Strictness::Known;
+        if known && open.len() == 1 && candidates.len() == 1 {
+            return self.take(open[0], &candidates[0], outcomes);
+        }
+        self.by_history(places, &open, &candidates, outcomes);
+        self.sift(&mut open, &mut candidates, outcomes);
+        if !known {
+            return;
+        }
+        let levels = candidates.iter().map(|candidate| self.turns[candidate.turn].context().windows().len()).max();
+        for level in (0..levels.unwrap_or(0)).rev() {
+            if open.is_empty() || candidates.is_empty() {
+                return;
+            }
+            self.by_window(places, level, &open, &candidates, outcomes);
+            self.sift(&mut open, &mut candidates, outcomes);
+        }
+        if open.is_empty() || candidates.is_empty() {
+            return;
+        }
+        let pairs = self.in_order(&open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
+        match pairs {
+            Some(pairs) => self.take_all(&pairs, outcomes),
+            None => open.iter().for_each(|place| outcomes[*place] = Outcome::Ambiguous),
+        }
+    }
+
+    fn sift(&self, open: &mut Vec<usize>, candidates: &mut Vec<Candidate>, outcomes: &[Outcome]) {
+        open.retain(|place| !matches!(outcomes[*place], Outcome::Found(_)));
+        candidates.retain(|candidate| self.is_free(candidate));
+    }
+
+    fn take_all(&mut self, pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
+        for (place, candidate) in pairs {
+            self.take(*place, candidate, outcomes);
+        }
+    }
+
+    /// Everything before the place equals everything before the turn. Of several such turns the
+    /// newest is what the client went on with.
+    fn by_history(&mut self, places: &[Place], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
+        let around = self.surroundings;
+        let strict = self.strictness == Strictness::Strict;
+        let mut by_before: AnchorMap<Vec<Candidate>> = AnchorMap::default();
+        for candidate in candidates {
+            let context = self.turns[candidate.turn].context();
+            if !strict || context.system() == around.system() {
+                by_before.entry(context.before()).or_default().push(*candidate);
+            }
+        }
+        let mut groups: HashMap<Anchor, Vec<usize>> = HashMap::new();
+        for place in open {
+            let befores = places[*place].starts.map(|start| around.before(start));
+            if let Some(before) = befores.into_iter().find(|before| by_before.contains_key(before)) {
+                groups.entry(before).or_default().push(*place);
+            }
+        }
+        for (before, group) in groups {
+            let pairs = self.newest(&group, &by_before[&before]);
+            self.take_all(&pairs, outcomes);
+        }
+    }
+
+    /// The last 2^level units before the place equal those before the turn.
+    fn by_window(
+        &mut self,
+        places: &[Place],
+        level: usize,
+        open: &[usize],
+        candidates: &[Candidate],
+        outcomes: &mut [Outcome],
+    ) {
+        let around = self.surroundings;
+        let mut by_window: HashMap<u64, Vec<Candidate>> = HashMap::new();
+        for candidate in candidates {
+            if let Some(window) = self.turns[candidate.turn].context().windows().get(level) {
+                by_window.entry(*window).or_default().push(*candidate);
+            }
+        }
+        let mut groups: HashMap<u64, Vec<usize>> = HashMap::new();
+        for place in open {
+            let windows = places[*place].starts.map(|start| around.window(start, level));
+            if let Some(window) = windows.into_iter().flatten().find(|window| by_window.contains_key(window)) {
+                groups.entry(window).or_default().push(*place);
+            }
+        }
+        for (window, group) in groups {
+            let fitting = &by_window[&window];
+            let pairs = self.in_order(&group, fitting).or_else(|| {
+                // All that the request still shows before these places agrees: its head was cut off,
+                // so the last place is the newest turn.
+                let whole = group.iter().all(|place| around.depth(places[*place].starts[0]) < 2 << level);
+                whole.then(|| {
+                    let pairs = group.iter().rev().copied().zip(fitting.iter().rev().copied());
+                    pairs.collect()
+                })
+            });
+            if let Some(pairs) = pairs {
+                self.take_all(&pairs, outcomes);
+            }
+        }
+    }
+
+    /// Pairs in the order of occurrence, where nothing is left to be decided.
+    fn in_order(&self, open: &[usize], candidates: &[Candidate]) -> Option<Vec<(usize, Candidate)>> {
+        let one_turn = candidates.iter().all(|candidate| candidate.turn == candidates[0].turn);
+        if open.len() == candidates.len() || (one_turn && open.len() <= candidates.len()) {
+            return Some(open.iter().copied().zip(candidates.iter().copied()).collect());
+        }
+        let context = self.turns[candidates[0].turn].context();
+        let one_history = candidates.iter().all(|candidate| self.turns[candidate.turn].context().same_history(context));
+        (one_history && !one_turn).then(|| self.newest(open, candidates))
+    }
+
+    /// The parts of the newest of these turns, in order.
+    fn newest(&self, open: &[usize], candidates: &[Candidate]) -> Vec<(usize, Candidate)> {
+        let newest = candidates.iter().map(|candidate| candidate.turn).max();
+        let parts = candidates.iter().filter(|candidate| Some(candidate.turn) == newest).copied();
+        open.iter().copied().zip(parts).collect()
+    }
+
+    /// Equal parts at different places of a history whose length before them is what it was.
+    fn by_occurrence(
+        &self,
+        places: &[Place],
+        open: &[usize],
+        candidates: &[Candidate],
+    ) -> Option<Vec<(usize, Candidate)>> {
+        let mut by_ordinal: HashMap<(u32, usize), Vec<Candidate>> = HashMap::new();
+        for candidate in candidates {
+            let depth = self.turns[candidate.turn].context().depth() as usize;
+            by_ordinal.entry((self.part(candidate).occurrence, depth)).or_default().push(*candidate);
+        }
+        let mut pairs = Vec::new();
+        for place in open {
+            let ordinal =
+                (self.surroundings.occurrence(&places[*place]), self.surroundings.depth(places[*place].starts[0]));
+            if let Some([candidate]) = by_ordinal.get(&ordinal).map(Vec::as_slice) {
+                pairs.push((*place, *candidate));
+            }
+        }
+        let distinct: HashSet<_> = pairs.iter().map(|(_, c)| (c.turn, c.alternative, c.part)).collect();
+        (!pairs.is_empty() && distinct.len() == pairs.len()).then_some(pairs)
+    }
+}
+
+/// Whether an id looks issued by a provider, not counted up by one: `call_0`, `terminal:3` and `7`
+/// name a position, and come again in other conversations.
+pub(crate) fn is_native(id: &str, name: Option<&str>) -> bool {
+    let rest = name.and_then(|name| id.strip_prefix(name)).unwrap_or(id);
+    let digits = rest.len() - rest.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let prefix = rest[..rest.len() - digits].trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    let separated = prefix.len() + digits < rest.len();
+    let lower = prefix.to_ascii_lowercase();
+    let is_word =
+        matches!(&*lower, "" | "call" | "tool" | "toolcall" | "tool_call" | "func" | "function" | "fc" | "id");
+    !(digits < 5 && (is_word || (separated && digits > 0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_native;
+
+    #[test]
+    fn counters_are_no_native_ids() {
+        for id in ["", "0", "call_0", "call-12", "Call3", "terminal:0", "run_shell_command:7", "ls0", "tool_call_9"] {
+            assert!(!is_native(id, Some("ls")), "{id}");
+        }
+        for id in ["okz0loqw", "call_54402", "toolu_vrtx_01AbCdEf", "call_a8Xk2", "89nz05jy", "pyd_ai_e35f"] {
+            assert!(is_native(id, Some("ls")), "{id}");
+        }
+    }
+}

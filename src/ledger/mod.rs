@@ -6,11 +6,13 @@
 
 mod anchor;
 mod context;
+pub(crate) mod fingerprint;
 pub(crate) mod matcher;
 mod turn;
 
 use std::{collections::VecDeque, fmt, mem, sync::Arc};
 
+pub(crate) use self::context::Trace;
 pub use self::{
     anchor::Anchor,
     context::Context,
@@ -31,10 +33,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            items: 4_096,
-            bytes: 16 << 20,
-        }
+        Self { items: 4_096, bytes: 16 << 20 }
     }
 }
 
@@ -56,10 +55,7 @@ struct Held {
 
 impl Held {
     fn new(turn: Arc<Turn>) -> Self {
-        Self {
-            key: key_of(turn.id()),
-            turn,
-        }
+        Self { key: key_of(turn.id()), turn }
     }
 }
 
@@ -132,9 +128,7 @@ impl Ledger {
             self.drop_provisional(id, &context);
         }
         let mut gone = 0;
-        while (self.items > limits.items || self.bytes > limits.bytes)
-            && self.pop_oldest().is_some()
-        {
+        while (self.items > limits.items || self.bytes > limits.bytes) && self.pop_oldest().is_some() {
             gone += 1;
         }
         gone
@@ -175,9 +169,7 @@ impl Ledger {
     fn position(&self, id: TurnId) -> Option<usize> {
         let key = key_of(id);
         // Mostly it is one of the last turns or none at all.
-        self.turns
-            .iter()
-            .rposition(|held| held.key == key && held.turn.id() == id)
+        self.turns.iter().rposition(|held| held.key == key && held.turn.id() == id)
     }
 
     fn replace(&mut self, at: usize, turn: Arc<Turn>) {
@@ -187,18 +179,12 @@ impl Ledger {
     }
 
     fn drop_provisional(&mut self, completed: TurnId, context: &Context) {
-        let superseded = |turn: &Turn| {
-            turn.is_provisional() && turn.id() != completed && turn.context().same_history(context)
-        };
+        let superseded =
+            |turn: &Turn| turn.is_provisional() && turn.id() != completed && turn.context().same_history(context);
         if !self.turns.iter().any(|held| superseded(&held.turn)) {
             return;
         }
-        let Self {
-            turns,
-            items,
-            bytes,
-            provisional,
-        } = self;
+        let Self { turns, items, bytes, provisional } = self;
         turns.retain(|held| {
             let goes = superseded(&held.turn);
             if goes {
@@ -249,36 +235,19 @@ mod tests {
             .iter()
             .map(|state| {
                 let mut part = TurnPart::new(Kind::Text, Anchor::from_bytes([7; 16]));
-                part.state =
-                    (!state.is_empty()).then(|| Item::new(Bytes::from_static(state.as_bytes())));
+                part.state = (!state.is_empty()).then(|| Item::new(Bytes::from_static(state.as_bytes())));
                 part
             })
             .collect();
         let system = Anchor::from_bytes([0; 16]);
-        let context = Context::new(
-            system,
-            Anchor::from_bytes([history; 16]),
-            u32::from(history),
-            [1, 2],
-        );
-        Arc::new(Turn::new(
-            TurnId::new(id),
-            context,
-            vec![Alternative::new(0, parts)],
-            provisional,
-        ))
+        let context = Context::new(system, Anchor::from_bytes([history; 16]), u32::from(history), [1, 2]);
+        Arc::new(Turn::new(TurnId::new(id), context, vec![Alternative::new(0, parts)], provisional))
     }
 
     fn ids(ledger: &Ledger) -> Vec<u128> {
-        let sums = ledger
-            .turns()
-            .fold((0, 0, 0), |(items, bytes, provisional), turn| {
-                (
-                    items + turn.items(),
-                    bytes + turn.bytes(),
-                    provisional + usize::from(turn.is_provisional()),
-                )
-            });
+        let sums = ledger.turns().fold((0, 0, 0), |(items, bytes, provisional), turn| {
+            (items + turn.items(), bytes + turn.bytes(), provisional + usize::from(turn.is_provisional()))
+        });
         assert_eq!((ledger.items, ledger.bytes, ledger.provisional), sums);
         ledger.turns().map(|turn| turn.id().value()).collect()
     }
@@ -299,10 +268,7 @@ mod tests {
     #[test]
     fn appending_again_changes_nothing_not_even_the_order() {
         let mut ledger = filled([turn(1, 1, false, &["a"]), turn(2, 2, false, &["b"])]);
-        assert_eq!(
-            ledger.append(turn(1, 1, false, &["a"]), &Limits::default()),
-            0
-        );
+        assert_eq!(ledger.append(turn(1, 1, false, &["a"]), &Limits::default()), 0);
         assert_eq!(ids(&ledger), [1, 2]);
     }
 
@@ -359,10 +325,7 @@ mod tests {
         assert_eq!(ledger.append(turn(2, 2, false, &["c", "d"]), &limits), 0);
         assert_eq!(ledger.append(turn(3, 3, false, &["e"]), &limits), 1);
         assert_eq!(ids(&ledger), [2, 3]);
-        assert_eq!(
-            ledger.append(turn(4, 4, false, &["f", "g", "h", "i"]), &limits),
-            2
-        );
+        assert_eq!(ledger.append(turn(4, 4, false, &["f", "g", "h", "i"]), &limits), 2);
         assert_eq!(ids(&ledger), [4]);
     }
 
@@ -382,10 +345,7 @@ mod tests {
     #[test]
     fn a_turn_over_the_limits_on_its_own_is_not_taken() {
         let mut ledger = filled([turn(1, 1, false, &["a"])]);
-        assert_eq!(
-            ledger.append(turn(2, 2, false, &["b", "c"]), &limits(1, usize::MAX)),
-            1
-        );
+        assert_eq!(ledger.append(turn(2, 2, false, &["b", "c"]), &limits(1, usize::MAX)), 1);
         assert_eq!(ledger.append(turn(3, 3, false, &["b"]), &limits(10, 10)), 1);
         assert_eq!(ids(&ledger), [1]);
     }
@@ -398,16 +358,7 @@ mod tests {
         assert_eq!(ledger.remove(&[at(1, 1), at(1, 9), at(9, 0)]), 0);
         assert_eq!(ledger.remove(&[at(1, 0), at(1, 0)]), 1);
         assert_eq!(ids(&ledger), [1, 2]);
-        assert!(
-            ledger
-                .turns()
-                .next()
-                .unwrap()
-                .part(&at(1, 2))
-                .unwrap()
-                .state
-                .is_some()
-        );
+        assert!(ledger.turns().next().unwrap().part(&at(1, 2)).unwrap().state.is_some());
         assert_eq!(ledger.remove(&[at(2, 0), at(1, 2)]), 2);
         assert!(ledger.is_empty());
         assert_eq!((ledger.items(), ledger.bytes()), (0, 0));
@@ -418,10 +369,7 @@ mod tests {
     fn debug_shows_counts_only() {
         let ledger = filled([turn(1, 1, false, &["a secret"])]);
         let text = format!("{ledger:?}");
-        assert!(
-            text.starts_with("Ledger { turns: 1, items: 1, bytes: "),
-            "{text}"
-        );
+        assert!(text.starts_with("Ledger { turns: 1, items: 1, bytes: "), "{text}");
         assert!(!text.contains("secret"));
     }
 }

@@ -82,6 +82,9 @@ pub struct TurnPart {
     /// For a text run whose state came on one of its chunks: the last byte of that chunk in the
     /// decoded text. `None` means the end of the run.
     pub state_at: Option<u32>,
+    /// The state came alone on an empty part that followed this one; where the client kept that part,
+    /// it goes back there.
+    pub trailing: bool,
     /// The provider's id of the call.
     pub id: Option<Box<str>>,
     /// The name of the called tool.
@@ -103,6 +106,7 @@ impl TurnPart {
             anchor,
             aliases: Box::default(),
             state_at: None,
+            trailing: false,
             id: None,
             name: None,
             occurrence: 0,
@@ -116,8 +120,8 @@ impl TurnPart {
             + size_of_val::<[Anchor]>(&self.aliases)
             + self.id.as_ref().map_or(0, |id| id.len())
             + self.name.as_ref().map_or(0, |name| name.len())
-            + self.state.as_ref().map_or(0, |state| state.raw().len())
-            + self.whole.as_ref().map_or(0, Bytes::len)
+            // A whole part contains its state.
+            + self.whole.as_ref().or(self.state.as_ref().map(Item::raw)).map_or(0, Bytes::len)
     }
 
     fn items(&self) -> usize {

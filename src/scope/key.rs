@@ -80,20 +80,14 @@ impl HashKey {
         match &input.origin.account {
             Account::Unbound => fold.field("account unbound"),
             Account::Named(account) => fold.field("account named").field(account.as_bytes()),
-            Account::Header(header, account) => {
-                fold.field("account header").field(header).field(account)
-            }
-            Account::Credential(credential) => fold
-                .field("account credential")
-                .field(credential.as_bytes()),
+            Account::Header(header, account) => fold.field("account header").field(header).field(account),
+            Account::Credential(credential) => fold.field("account credential").field(credential.as_bytes()),
             Account::Unknown => fold.field("account unknown"),
         };
         fold.field("model").field(bare_model(input.model));
         let agent = match input.session {
             SessionOf::Named(named) => {
-                fold.field("session named")
-                    .field(&*named.namespace)
-                    .field(&named.id);
+                fold.field("session named").field(&*named.namespace).field(&named.id);
                 named.agent.as_ref()
             }
             SessionOf::Derived { hash, agent } => {
@@ -153,10 +147,7 @@ pub(crate) enum SessionOf<'a> {
     /// The request names it.
     Named(&'a Named),
     /// It is known only by a hash of the system instruction and the first user content.
-    Derived {
-        hash: &'a [u8; 32],
-        agent: Option<&'a Agent>,
-    },
+    Derived { hash: &'a [u8; 32], agent: Option<&'a Agent> },
 }
 
 impl fmt::Debug for SessionOf<'_> {
@@ -208,17 +199,9 @@ mod tests {
         let agent = crate::scope::agent(parts);
         let session = match &named {
             Some(named) => SessionOf::Named(named),
-            None => SessionOf::Derived {
-                hash: &[1; 32],
-                agent: agent.as_ref(),
-            },
+            None => SessionOf::Derived { hash: &[1; 32], agent: agent.as_ref() },
         };
-        KEY.scope(&ScopeInput {
-            tenant: &tenant,
-            origin: &origin,
-            model,
-            session,
-        })
+        KEY.scope(&ScopeInput { tenant: &tenant, origin: &origin, model, session })
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -287,106 +270,53 @@ mod tests {
 
     #[test]
     fn what_does_not_matter_changes_no_scope() {
-        let one = request(
-            "https://us-central1-aiplatform.googleapis.com/a",
-            &[("session_id", "a")],
-        );
-        let other = request(
-            "https://aiplatform.googleapis.com/b?alt=sse",
-            &[("X-Session-Id", "a")],
-        );
-        assert_eq!(
-            scope(&one, "gemini-3-pro"),
-            scope(&other, "models/gemini-3-pro")
-        );
+        let one = request("https://us-central1-aiplatform.googleapis.com/a", &[("session_id", "a")]);
+        let other = request("https://aiplatform.googleapis.com/b?alt=sse", &[("X-Session-Id", "a")]);
+        assert_eq!(scope(&one, "gemini-3-pro"), scope(&other, "models/gemini-3-pro"));
         assert_eq!(
             scope(&one, "publishers/google/models/gemini-3-pro"),
-            scope(
-                &other,
-                "projects/p/locations/l/publishers/google/models/gemini-3-pro"
-            )
+            scope(&other, "projects/p/locations/l/publishers/google/models/gemini-3-pro")
         );
-        assert_ne!(
-            scope(&one, "gemini-3-pro"),
-            scope(&one, "tunedModels/gemini-3-pro")
-        );
-        assert_ne!(
-            scope(&one, "gemini-3-pro"),
-            scope(&one, "mymodels/gemini-3-pro")
-        );
+        assert_ne!(scope(&one, "gemini-3-pro"), scope(&one, "tunedModels/gemini-3-pro"));
+        assert_ne!(scope(&one, "gemini-3-pro"), scope(&one, "mymodels/gemini-3-pro"));
     }
 
     #[test]
     fn with_the_extensions_another_upstream_credential_is_the_same_scope() {
         let with = |key: &str| {
-            let mut parts = request(
-                "https://api.example/",
-                &[("authorization", key), ("session-id", "a")],
-            );
+            let mut parts = request("https://api.example/", &[("authorization", key), ("session-id", "a")]);
             parts.extensions.insert(Tenant::new("t"));
-            parts
-                .extensions
-                .insert(Provenance::new("p").with_account("a"));
+            parts.extensions.insert(Provenance::new("p").with_account("a"));
             parts
         };
-        assert_eq!(
-            scope(&with("Bearer one"), "m"),
-            scope(&with("Bearer two"), "m")
-        );
+        assert_eq!(scope(&with("Bearer one"), "m"), scope(&with("Bearer two"), "m"));
     }
 
     #[test]
     fn another_key_gives_another_scope() {
         let parts = request("/", &[]);
         let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, false));
-        let session = SessionOf::Derived {
-            hash: &[1; 32],
-            agent: None,
-        };
-        let input = ScopeInput {
-            tenant: &tenant,
-            origin: &origin,
-            model: "m",
-            session,
-        };
-        assert_ne!(
-            KEY.scope(&input),
-            HashKey::from_bytes([8; 32]).scope(&input)
-        );
+        let session = SessionOf::Derived { hash: &[1; 32], agent: None };
+        let input = ScopeInput { tenant: &tenant, origin: &origin, model: "m", session };
+        assert_ne!(KEY.scope(&input), HashKey::from_bytes([8; 32]).scope(&input));
         let (one, other) = (HashKey::random().unwrap(), HashKey::random().unwrap());
         assert_ne!(one.as_bytes(), other.as_bytes());
     }
 
     #[test]
     fn nothing_is_in_debug_output() {
-        let parts = request(
-            "https://secret.example/",
-            &[("x-tenant", "secret"), ("session-id", "secret")],
-        );
+        let parts = request("https://secret.example/", &[("x-tenant", "secret"), ("session-id", "secret")]);
         let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, true));
         let named = session(&parts, &[], &SessionSources::default()).unwrap();
         let session = SessionOf::Named(&named);
-        let input = ScopeInput {
-            tenant: &tenant,
-            origin: &origin,
-            model: "secret",
-            session,
-        };
-        let shown = format!(
-            "{input:?}{session:?}{:?}{:?}",
-            HashKey([115; 32]),
-            KeyError("gone".into())
-        );
-        assert!(
-            !shown.contains("secret") && !shown.contains("115"),
-            "{shown}"
-        );
+        let input = ScopeInput { tenant: &tenant, origin: &origin, model: "secret", session };
+        let shown = format!("{input:?}{session:?}{:?}{:?}", HashKey([115; 32]), KeyError("gone".into()));
+        assert!(!shown.contains("secret") && !shown.contains("115"), "{shown}");
     }
 
     /// Few values, of which some run into each other when they are joined.
     fn word() -> impl Strategy<Value = String> {
-        prop::sample::select(vec!["a", "b", "ab", "aa", "a\0", "model", "agent"])
-            .prop_map(str::to_owned)
+        prop::sample::select(vec!["a", "b", "ab", "aa", "a\0", "model", "agent"]).prop_map(str::to_owned)
     }
 
     fn tenants() -> impl Strategy<Value = TenantOf> {
@@ -412,10 +342,7 @@ mod tests {
     }
 
     fn sessions() -> impl Strategy<Value = Named> {
-        let agent = prop::option::of(word().prop_map(|id| Agent {
-            kind: "x-openai-subagent",
-            id,
-        }));
+        let agent = prop::option::of(word().prop_map(|id| Agent { kind: "x-openai-subagent", id }));
         (word(), word(), agent).prop_map(|(namespace, id, agent)| Named {
             namespace: namespace.into(),
             id,

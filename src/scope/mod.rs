@@ -33,10 +33,10 @@ pub use self::{
     tenant::Tenant,
 };
 pub(crate) use self::{
-    key::{ScopeInput, SessionOf, bare_model},
-    provenance::{Origin, provenance},
-    session::{Agent, Member, MemberPath, Named, Strength, agent, session},
-    tenant::{TenantOf, tenant},
+    key::{ScopeInput, SessionOf},
+    provenance::provenance,
+    session::{Member, MemberPath, Named, Strength, agent, session},
+    tenant::tenant,
 };
 
 /// Whose conversation this is: tenant, provenance, model and session, folded into one keyed 256-bit hash.

@@ -32,10 +32,7 @@ impl Provenance {
     /// The provenance of this name.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into().into(),
-            account: None,
-        }
+        Self { name: name.into().into(), account: None }
     }
 
     /// Names the account with the provider. It counts only for protocols that bind state to an account:
@@ -124,23 +121,16 @@ fn account(parts: &Parts) -> Account {
         let value = first_value(&parts.headers, header)?;
         Some(Account::Header(header, value.to_vec()))
     });
-    by_header
-        .or_else(|| Credential::of(parts).map(Account::Credential))
-        .unwrap_or(Account::Unknown)
+    by_header.or_else(|| Credential::of(parts).map(Account::Credential)).unwrap_or(Account::Unknown)
 }
 
 fn first_value<'a>(headers: &'a HeaderMap, header: &str) -> Option<&'a [u8]> {
-    headers
-        .get_all(header)
-        .iter()
-        .map(|value| value.as_bytes().trim_ascii())
-        .find(|value| !value.is_empty())
+    headers.get_all(header).iter().map(|value| value.as_bytes().trim_ascii()).find(|value| !value.is_empty())
 }
 
 fn provider(parts: &Parts) -> Provider {
     let named = parts.uri.authority().cloned();
-    let authority =
-        named.or_else(|| Authority::try_from(first_value(&parts.headers, HOST.as_str())?).ok());
+    let authority = named.or_else(|| Authority::try_from(first_value(&parts.headers, HOST.as_str())?).ok());
     let Some(authority) = authority else {
         return Provider::Unknown;
     };
@@ -153,13 +143,8 @@ fn provider(parts: &Parts) -> Provider {
         let service = name.split('.').next().unwrap_or_default();
         // Regions, sandboxes and private endpoints are added with a hyphen, before or after.
         let is = |name: &str| {
-            let before = service
-                .strip_suffix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
-            before
-                || service
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with('-'))
+            let before = service.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
+            before || service.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
         };
         if is("generativelanguage") {
             return Provider::AiStudio;
@@ -227,11 +212,9 @@ mod tests {
 
     #[test]
     fn hosts_that_only_look_like_google_are_themselves() {
-        for name in [
-            "generativelanguage.example.com",
-            "us-aiplatform.googleapis.com.example",
-            "xaiplatform.googleapis.com",
-        ] {
+        for name in
+            ["generativelanguage.example.com", "us-aiplatform.googleapis.com.example", "xaiplatform.googleapis.com"]
+        {
             assert!(at(&format!("https://{name}/v1")) == host(name), "{name}");
         }
     }
@@ -245,16 +228,12 @@ mod tests {
         assert!(at("http://127.0.0.1:8080/") == host("127.0.0.1:8080"));
         assert!(at("http://[::1]:8080/") == host("[::1]:8080"));
         assert!(at("https://user:secret@h.example:8443/") == host("h.example:8443"));
-        assert!(
-            at("https://one.openai.azure.com/openai/v1")
-                != at("https://two.openai.azure.com/openai/v1")
-        );
+        assert!(at("https://one.openai.azure.com/openai/v1") != at("https://two.openai.azure.com/openai/v1"));
     }
 
     #[test]
     fn without_an_authority_the_host_header_counts() {
-        let by_header =
-            |value: &str| provenance(&request("/v1/messages", &[("host", value)]), false).provider;
+        let by_header = |value: &str| provenance(&request("/v1/messages", &[("host", value)]), false).provider;
         assert!(by_header("api.anthropic.com") == host("api.anthropic.com"));
         assert!(by_header("api.anthropic.com:443") == host("api.anthropic.com"));
         assert!(by_header("us-east5-aiplatform.googleapis.com") == Provider::Vertex);
@@ -269,36 +248,23 @@ mod tests {
         let mut parts = request("https://api.openai.com/", &[("authorization", "Bearer k")]);
         parts.extensions.insert(Provenance::new("mine"));
         assert!(provenance(&parts, false).provider == Provider::Named("mine".into()));
-        parts
-            .extensions
-            .insert(Provenance::new("").with_account("acc"));
+        parts.extensions.insert(Provenance::new("").with_account("acc"));
         let origin = provenance(&parts, true);
         assert!(origin.provider == host("api.openai.com"));
         assert!(origin.account == Account::Named("acc".into()));
         assert!(provenance(&parts, false).account == Account::Unbound);
-        parts
-            .extensions
-            .insert(Provenance::new("mine").with_account(""));
-        assert!(matches!(
-            provenance(&parts, true).account,
-            Account::Credential(_)
-        ));
+        parts.extensions.insert(Provenance::new("mine").with_account(""));
+        assert!(matches!(provenance(&parts, true).account, Account::Credential(_)));
     }
 
     #[test]
     fn the_account_is_named_by_header_else_by_credential_r1() {
         let account = |headers: &[(&str, &str)]| provenance(&request("/", headers), true).account;
         let chatgpt = Account::Header("chatgpt-account-id", b"a".to_vec());
-        let both = [
-            ("openai-organization", "o"),
-            ("chatgpt-account-id", "a"),
-            ("authorization", "Bearer k"),
-        ];
+        let both = [("openai-organization", "o"), ("chatgpt-account-id", "a"), ("authorization", "Bearer k")];
         assert!(account(&both) == chatgpt);
         assert!(account(&both[..1]) == Account::Header("openai-organization", b"o".to_vec()));
-        assert!(
-            account(&[("authorization", "Bearer k")]) != account(&[("authorization", "Bearer l")])
-        );
+        assert!(account(&[("authorization", "Bearer k")]) != account(&[("authorization", "Bearer l")]));
         assert!(account(&[]) == Account::Unknown);
         assert!(provenance(&request("/", &both), false).account == Account::Unbound);
     }
@@ -306,10 +272,7 @@ mod tests {
     #[test]
     fn names_accounts_and_hosts_are_in_no_debug_output() {
         let given = Provenance::new("secret").with_account("secret");
-        let mut parts = request(
-            "https://secret.example/",
-            &[("openai-organization", "secret")],
-        );
+        let mut parts = request("https://secret.example/", &[("openai-organization", "secret")]);
         let mut shown = format!("{given:?}{:?}", provenance(&parts, true));
         parts.extensions.insert(given);
         shown += &format!("{:?}", provenance(&parts, true));

@@ -129,11 +129,7 @@ impl HeaderSource {
         } else {
             Cow::Owned(format!("header {canonical}"))
         };
-        Self {
-            name,
-            namespace,
-            reading,
-        }
+        Self { name, namespace, reading }
     }
 
     fn read(&self, parts: &Parts) -> Option<String> {
@@ -144,9 +140,7 @@ impl HeaderSource {
             let value = str::from_utf8(value.as_bytes()).ok()?;
             let value = match self.reading {
                 HeaderReading::Window => match value.rsplit_once(':') {
-                    Some((thread, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                        thread
-                    }
+                    Some((thread, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => thread,
                     _ => value,
                 },
                 HeaderReading::Whole | HeaderReading::OnlyFromCodex => value,
@@ -191,35 +185,20 @@ impl FieldSource {
             _ => FieldReading::Whole,
         };
         let namespace = format!("body {}", path.replace('_', "").to_lowercase());
-        Self {
-            inside,
-            path: inner.split('.').map(str::to_owned).collect(),
-            namespace: Cow::Owned(namespace),
-            reading,
-        }
+        Self { inside, path: inner.split('.').map(str::to_owned).collect(), namespace: Cow::Owned(namespace), reading }
     }
 
     fn wants(&self, inside: MemberPath, key: &[u8]) -> bool {
-        self.inside == inside
-            && self
-                .path
-                .first()
-                .is_some_and(|first| first.as_bytes() == key)
+        self.inside == inside && self.path.first().is_some_and(|first| first.as_bytes() == key)
     }
 
     fn read(&self, members: &[Member<'_>]) -> Option<String> {
         members
             .iter()
-            .filter(|member| {
-                self.wants(member.path, member.key) && member.value.len() <= LONGEST_MEMBER
-            })
+            .filter(|member| self.wants(member.path, member.key) && member.value.len() <= LONGEST_MEMBER)
             .find_map(|member| {
                 let value: Value = serde_json::from_slice(member.value).ok()?;
-                let value = self
-                    .path
-                    .iter()
-                    .skip(1)
-                    .try_fold(&value, |value, key| value.get(key))?;
+                let value = self.path.iter().skip(1).try_fold(&value, |value, key| value.get(key))?;
                 self.id(value)
             })
     }
@@ -257,9 +236,7 @@ fn is_uuid(text: &str) -> bool {
     let hyphens = |byte: (usize, u8)| (byte.1 == b'-').then_some(byte.0);
     let hyphens: Vec<usize> = text.bytes().enumerate().filter_map(hyphens).collect();
     let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
-    digits == 32
-        && digits + hyphens.len() == text.len()
-        && matches!(hyphens[..], [] | [8, 13, 18, 23])
+    digits == 32 && digits + hyphens.len() == text.len() && matches!(hyphens[..], [] | [8, 13, 18, 23])
 }
 
 /// The id without surrounding space, if it is fit to name something.
@@ -271,22 +248,14 @@ fn valid(id: &str) -> Option<&str> {
 }
 
 fn is_codex(parts: &Parts) -> bool {
-    let originator = parts
-        .headers
-        .get("originator")
-        .map(|value| value.as_bytes());
-    originator
-        .and_then(|value| value.get(..5))
-        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"codex"))
+    let originator = parts.headers.get("originator").map(|value| value.as_bytes());
+    originator.and_then(|value| value.get(..5)).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"codex"))
 }
 
 impl SessionSources {
     /// No source at all: only a [`Session`] in the request's extensions names one.
     pub fn none() -> Self {
-        Self {
-            headers: Vec::new(),
-            fields: Vec::new(),
-        }
+        Self { headers: Vec::new(), fields: Vec::new() }
     }
 
     /// Reads these headers, in this order, in place of those set so far.
@@ -313,10 +282,7 @@ impl SessionSources {
     /// Code. The fields of the default keep their meaning: `metadata.user_id` yields only the session inside it, and
     /// `prompt_cache_key` gets the strict match.
     pub fn replace_fields<P: AsRef<str>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
-        self.fields = paths
-            .into_iter()
-            .map(|path| FieldSource::new(path.as_ref()))
-            .collect();
+        self.fields = paths.into_iter().map(|path| FieldSource::new(path.as_ref())).collect();
         self
     }
 
@@ -332,11 +298,6 @@ impl SessionSources {
     pub fn append_field(mut self, path: impl AsRef<str>) -> Self {
         self.fields.push(FieldSource::new(path.as_ref()));
         self
-    }
-
-    /// Whether a reader of the body should note this member.
-    pub(crate) fn wants(&self, inside: MemberPath, key: &[u8]) -> bool {
-        self.fields.iter().any(|field| field.wants(inside, key))
     }
 }
 
@@ -388,9 +349,7 @@ impl Default for SessionSources {
             "conversation",
             "prompt_cache_key",
         ];
-        Self::none()
-            .replace_headers(HEADERS.map(HeaderName::from_static))
-            .replace_fields(FIELDS)
+        Self::none().replace_headers(HEADERS.map(HeaderName::from_static)).replace_fields(FIELDS)
     }
 }
 
@@ -414,9 +373,7 @@ pub(crate) struct Member<'a> {
 
 impl fmt::Debug for Member<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Member")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("Member").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -455,9 +412,7 @@ pub(crate) struct Agent {
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
+        f.debug_struct("Agent").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
@@ -466,32 +421,16 @@ pub(crate) fn agent(parts: &Parts) -> Option<Agent> {
     AGENTS.into_iter().find_map(|kind| {
         let mut values = parts.headers.get_all(kind).iter();
         let id = values.find_map(|value| valid(str::from_utf8(value.as_bytes()).ok()?))?;
-        Some(Agent {
-            kind,
-            id: id.to_owned(),
-        })
+        Some(Agent { kind, id: id.to_owned() })
     })
 }
 
 /// The session that a request names; `None` if it names none and one has to be derived.
-pub(crate) fn session(
-    parts: &Parts,
-    members: &[Member<'_>],
-    sources: &SessionSources,
-) -> Option<Named> {
-    let given = parts
-        .extensions
-        .get::<Session>()
-        .and_then(|session| valid(&session.0));
+pub(crate) fn session(parts: &Parts, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
+    let given = parts.extensions.get::<Session>().and_then(|session| valid(&session.0));
     let given = given.map(|id| (Cow::Borrowed("extension"), id.to_owned(), Strength::Known));
     let by_header = || {
-        sources.headers.iter().find_map(|source| {
-            Some((
-                source.namespace.clone(),
-                source.read(parts)?,
-                Strength::Known,
-            ))
-        })
+        sources.headers.iter().find_map(|source| Some((source.namespace.clone(), source.read(parts)?, Strength::Known)))
     };
     let by_field = || {
         sources.fields.iter().find_map(|source| {
@@ -503,12 +442,7 @@ pub(crate) fn session(
         })
     };
     let (namespace, id, strength) = given.or_else(by_header).or_else(by_field)?;
-    Some(Named {
-        namespace,
-        id,
-        strength,
-        agent: agent(parts),
-    })
+    Some(Named { namespace, id, strength, agent: agent(parts) })
 }
 
 #[cfg(test)]
@@ -532,20 +466,13 @@ mod tests {
     fn read(headers: &[(&str, &str)], body: &Value) -> Option<Named> {
         let members = |object: &Value, path| -> Vec<(MemberPath, String, String)> {
             let object = object.as_object().cloned().unwrap_or_default();
-            object
-                .into_iter()
-                .map(|(key, value)| (path, key, value.to_string()))
-                .collect()
+            object.into_iter().map(|(key, value)| (path, key, value.to_string())).collect()
         };
         let mut all = members(body, MemberPath::Root);
         all.extend(members(&body["request"], MemberPath::Request));
         let members: Vec<_> = all
             .iter()
-            .map(|(path, key, value)| Member {
-                path: *path,
-                key: key.as_bytes(),
-                value: value.as_bytes(),
-            })
+            .map(|(path, key, value)| Member { path: *path, key: key.as_bytes(), value: value.as_bytes() })
             .collect();
         session(&request(headers), &members, &SessionSources::default())
     }
@@ -569,20 +496,11 @@ mod tests {
 
     #[test]
     fn claude_code_by_header() {
-        let headers = [
-            ("X-Claude-Code-Session-Id", ID),
-            ("x-claude-code-agent-id", "agent-1"),
-        ];
+        let headers = [("X-Claude-Code-Session-Id", ID), ("x-claude-code-agent-id", "agent-1")];
         let named = read(&headers, &json!({})).unwrap();
         assert_eq!(named.namespace, "header x-claude-code-session-id");
         assert_eq!((named.id.as_str(), named.strength), (ID, Strength::Known));
-        assert!(
-            named.agent
-                == Some(Agent {
-                    kind: "x-claude-code-agent-id",
-                    id: "agent-1".into()
-                })
-        );
+        assert!(named.agent == Some(Agent { kind: "x-claude-code-agent-id", id: "agent-1".into() }));
         // The parent is another agent's name.
         assert!(agent(&request(&[("x-claude-code-parent-agent-id", "agent-0")])).is_none());
     }
@@ -592,14 +510,8 @@ mod tests {
         let user = |id: Value| by_body(&json!({"metadata": {"user_id": id}}));
         let ours = pair("body metadata.userid", ID);
         let hash = "0f".repeat(32);
-        assert_eq!(
-            user(json!(format!("user_{hash}_account_{ID}_session_{ID}"))),
-            ours
-        );
-        assert_eq!(
-            user(json!(format!("user_{hash}_account__session_{ID}"))),
-            ours
-        );
+        assert_eq!(user(json!(format!("user_{hash}_account_{ID}_session_{ID}"))), ours);
+        assert_eq!(user(json!(format!("user_{hash}_account__session_{ID}"))), ours);
         let object = json!({"device_id": "d", "account_uuid": "", "session_id": ID});
         assert_eq!(user(json!(object.to_string())), ours);
         for bare in [
@@ -631,23 +543,9 @@ mod tests {
         assert_eq!(by_header("x-codex-window-id", &format!("{ID}:12")), window);
         assert_eq!(by_header("x-codex-window-id", ID), window);
         assert_eq!(by_header("x-codex-window-id", ":3"), None);
-        let subagent = read(
-            &[("session_id", ID), ("x-openai-subagent", "review")],
-            &json!({}),
-        )
-        .unwrap();
-        assert!(
-            subagent.agent
-                == Some(Agent {
-                    kind: "x-openai-subagent",
-                    id: "review".into()
-                })
-        );
-        for other in [
-            "x-codex-parent-thread-id",
-            "x-codex-turn-state",
-            "originator",
-        ] {
+        let subagent = read(&[("session_id", ID), ("x-openai-subagent", "review")], &json!({})).unwrap();
+        assert!(subagent.agent == Some(Agent { kind: "x-openai-subagent", id: "review".into() }));
+        for other in ["x-codex-parent-thread-id", "x-codex-turn-state", "originator"] {
             assert_eq!(by_header(other, ID), None, "{other}");
         }
     }
@@ -657,10 +555,7 @@ mod tests {
         assert_eq!(by_header("x-client-request-id", ID), None);
         for originator in ["codex_cli_rs", "codex_vscode", "Codex Desktop"] {
             let headers = [("x-client-request-id", ID), ("originator", originator)];
-            assert_eq!(
-                named(&headers, &json!({})),
-                pair("header x-client-request-id", ID)
-            );
+            assert_eq!(named(&headers, &json!({})), pair("header x-client-request-id", ID));
         }
         for originator in ["code", "my-codex", ""] {
             let headers = [("x-client-request-id", ID), ("originator", originator)];
@@ -692,17 +587,10 @@ mod tests {
 
     #[test]
     fn antigravity_by_body() {
-        let body =
-            json!({"request": {"sessionId": "-3750763034362895579"}, "requestId": "agent-1"});
-        assert_eq!(
-            by_body(&body),
-            pair("body request.sessionid", "-3750763034362895579")
-        );
+        let body = json!({"request": {"sessionId": "-3750763034362895579"}, "requestId": "agent-1"});
+        assert_eq!(by_body(&body), pair("body request.sessionid", "-3750763034362895579"));
         let body = json!({"request": {"sessionId": -3_750_763_034_362_895_579_i64}});
-        assert_eq!(
-            by_body(&body),
-            pair("body request.sessionid", "-3750763034362895579")
-        );
+        assert_eq!(by_body(&body), pair("body request.sessionid", "-3750763034362895579"));
     }
 
     #[test]
@@ -727,16 +615,8 @@ mod tests {
             let namespace = format!("header {}", name.to_lowercase());
             assert_eq!(by_header(name, "ses_1"), pair(&namespace, "ses_1"));
         }
-        assert_eq!(
-            by_header("X-Session-Id", "ses_1"),
-            pair("header session-id", "ses_1")
-        );
-        for name in [
-            "x-parent-session-id",
-            "x-opencode-request",
-            "x-opencode-project",
-            "x-interaction-id",
-        ] {
+        assert_eq!(by_header("X-Session-Id", "ses_1"), pair("header session-id", "ses_1"));
+        for name in ["x-parent-session-id", "x-opencode-request", "x-opencode-project", "x-interaction-id"] {
             assert_eq!(by_header(name, "ses_1"), None, "{name}");
         }
     }
@@ -744,18 +624,9 @@ mod tests {
     #[test]
     fn cursor_by_body() {
         for (body, namespace) in [
-            (
-                json!({"metadata": {"cursorConversationId": ID}, "user": "u"}),
-                "body metadata.cursorconversationid",
-            ),
-            (
-                json!({"metadata": {"conversation_id": ID}}),
-                "body metadata.conversationid",
-            ),
-            (
-                json!({"metadata": {"conversationId": ID}}),
-                "body metadata.conversationid",
-            ),
+            (json!({"metadata": {"cursorConversationId": ID}, "user": "u"}), "body metadata.cursorconversationid"),
+            (json!({"metadata": {"conversation_id": ID}}), "body metadata.conversationid"),
+            (json!({"metadata": {"conversationId": ID}}), "body metadata.conversationid"),
             (json!({"conversation_id": ID}), "body conversationid"),
             (json!({"conversationId": ID}), "body conversationid"),
         ] {
@@ -765,26 +636,11 @@ mod tests {
 
     #[test]
     fn generic_fields_of_the_body() {
-        assert_eq!(
-            by_body(&json!({"session_id": ID})),
-            pair("body sessionid", ID)
-        );
-        assert_eq!(
-            by_body(&json!({"sessionId": ID})),
-            pair("body sessionid", ID)
-        );
-        assert_eq!(
-            by_body(&json!({"metadata": {"session_id": ID}})),
-            pair("body metadata.sessionid", ID)
-        );
-        assert_eq!(
-            by_body(&json!({"conversation": "conv_1"})),
-            pair("body conversation", "conv_1")
-        );
-        assert_eq!(
-            by_body(&json!({"conversation": {"id": "conv_1"}})),
-            pair("body conversation", "conv_1")
-        );
+        assert_eq!(by_body(&json!({"session_id": ID})), pair("body sessionid", ID));
+        assert_eq!(by_body(&json!({"sessionId": ID})), pair("body sessionid", ID));
+        assert_eq!(by_body(&json!({"metadata": {"session_id": ID}})), pair("body metadata.sessionid", ID));
+        assert_eq!(by_body(&json!({"conversation": "conv_1"})), pair("body conversation", "conv_1"));
+        assert_eq!(by_body(&json!({"conversation": {"id": "conv_1"}})), pair("body conversation", "conv_1"));
         for body in [
             json!({"user": ID}),
             json!({"safety_identifier": ID}),
@@ -806,10 +662,7 @@ mod tests {
             (&[], json!({"session_id": "4"})),
             (&[], json!({"conversation_id": "5"})),
             (&[], json!({"metadata": {"session_id": "6"}})),
-            (
-                &[],
-                json!({"metadata": {"user_id": "{\"session_id\":\"7\"}"}}),
-            ),
+            (&[], json!({"metadata": {"user_id": "{\"session_id\":\"7\"}"}})),
             (&[], json!({"user_prompt_id": "8########1"})),
             (&[], json!({"conversation": "9"})),
             (&[], json!({"prompt_cache_key": "10"})),
@@ -836,39 +689,18 @@ mod tests {
     fn unfit_ids_make_way_for_the_next_source() {
         let long = "x".repeat(257);
         for unfit in ["", " ", "a\tb", "null", "undefined", &long] {
-            let headers = [
-                ("x-claude-code-session-id", unfit),
-                ("session-id", unfit),
-                ("session-id", "good"),
-            ];
-            assert_eq!(
-                named(&headers, &json!({})),
-                pair("header session-id", "good"),
-                "{unfit}"
-            );
+            let headers = [("x-claude-code-session-id", unfit), ("session-id", unfit), ("session-id", "good")];
+            assert_eq!(named(&headers, &json!({})), pair("header session-id", "good"), "{unfit}");
             let body = json!({"session_id": unfit, "conversation_id": "good"});
-            assert_eq!(
-                by_body(&body),
-                pair("body conversationid", "good"),
-                "{unfit}"
-            );
+            assert_eq!(by_body(&body), pair("body conversationid", "good"), "{unfit}");
             let mut parts = request(&[("session-id", "good")]);
             parts.extensions.insert(Session::new(unfit));
-            assert_eq!(
-                session(&parts, &[], &SessionSources::default()).unwrap().id,
-                "good"
-            );
+            assert_eq!(session(&parts, &[], &SessionSources::default()).unwrap().id, "good");
             assert!(agent(&request(&[("x-openai-subagent", unfit)])).is_none());
         }
         let limit = "ü".repeat(256);
-        assert_eq!(
-            by_body(&json!({"session_id": limit})),
-            pair("body sessionid", &limit)
-        );
-        assert_eq!(
-            by_header("session-id", &limit),
-            pair("header session-id", &limit)
-        );
+        assert_eq!(by_body(&json!({"session_id": limit})), pair("body sessionid", &limit));
+        assert_eq!(by_header("session-id", &limit), pair("header session-id", &limit));
         for control in ["a\nb", "a\u{0}", "a\u{7f}", "a\u{85}b", "a\n"] {
             assert_eq!(by_body(&json!({"session_id": control})), None);
         }
@@ -876,124 +708,51 @@ mod tests {
 
     #[test]
     fn wrong_types_and_large_members_are_passed_over() {
-        for value in [
-            json!(null),
-            json!(true),
-            json!(1.5),
-            json!([ID]),
-            json!({"id": ID}),
-        ] {
-            assert_eq!(
-                by_body(&json!({"session_id": value, "prompt_cache_key": {"id": ID}})),
-                None
-            );
+        for value in [json!(null), json!(true), json!(1.5), json!([ID]), json!({"id": ID})] {
+            assert_eq!(by_body(&json!({"session_id": value, "prompt_cache_key": {"id": ID}})), None);
         }
-        assert_eq!(
-            by_body(&json!({"metadata": ID, "client_metadata": [ID]})),
-            None
-        );
-        assert_eq!(
-            by_body(&json!({"session_id": 17})),
-            pair("body sessionid", "17")
-        );
+        assert_eq!(by_body(&json!({"metadata": ID, "client_metadata": [ID]})), None);
+        assert_eq!(by_body(&json!({"session_id": 17})), pair("body sessionid", "17"));
         let padded = json!({"session_id": ID, "padding": "x".repeat(4 << 10)});
         assert_eq!(by_body(&json!({"metadata": padded})), None);
         let member = |value| {
-            let member = Member {
-                path: MemberPath::Root,
-                key: b"session_id",
-                value,
-            };
+            let member = Member { path: MemberPath::Root, key: b"session_id", value };
             session(&request(&[]), &[member], &SessionSources::default()).map(|named| named.id)
         };
         assert_eq!(member(br#""a\u0062\/c""#), Some("ab/c".to_owned()));
         assert_eq!(member(b" \"ab\" "), Some("ab".to_owned()));
-        for broken in [
-            &b""[..],
-            b"\"",
-            b"\"\\ud800\"",
-            b"\"\xff\"",
-            b"99999999999999999999999",
-            b"\"a\" \"b\"",
-        ] {
+        for broken in [&b""[..], b"\"", b"\"\\ud800\"", b"\"\xff\"", b"99999999999999999999999", b"\"a\" \"b\""] {
             assert_eq!(member(broken), None);
         }
     }
 
     #[test]
     fn sources_can_be_chosen() {
-        let body = [Member {
-            path: MemberPath::Root,
-            key: b"metadata",
-            value: br#"{"chat":{"id":"c"},"session_id":"s"}"#,
-        }];
+        let body =
+            [Member { path: MemberPath::Root, key: b"metadata", value: br#"{"chat":{"id":"c"},"session_id":"s"}"# }];
         let parts = request(&[("x-chat", "h"), ("session_id", "f")]);
         let chat = HeaderName::from_static("x-chat");
         let id = |sources: SessionSources| session(&parts, &body, &sources).map(|named| named.id);
         let default = SessionSources::default;
         assert_eq!(id(SessionSources::none()), None);
         assert_eq!(id(default()).as_deref(), Some("f"));
-        assert_eq!(
-            id(default().prepend_header(chat.clone())).as_deref(),
-            Some("h")
-        );
-        assert_eq!(
-            id(default().append_header(chat.clone())).as_deref(),
-            Some("f")
-        );
+        assert_eq!(id(default().prepend_header(chat.clone())).as_deref(), Some("h"));
+        assert_eq!(id(default().append_header(chat.clone())).as_deref(), Some("f"));
         assert_eq!(id(default().replace_headers([chat])).as_deref(), Some("h"));
         let no_headers = || default().replace_headers([]);
         assert_eq!(id(no_headers()).as_deref(), Some("s"));
-        assert_eq!(
-            id(no_headers().prepend_field("metadata.chat.id")).as_deref(),
-            Some("c")
-        );
-        assert_eq!(
-            id(no_headers().append_field("metadata.chat.id")).as_deref(),
-            Some("s")
-        );
-        assert_eq!(
-            id(no_headers().replace_fields(["metadata.chat.id"])).as_deref(),
-            Some("c")
-        );
+        assert_eq!(id(no_headers().prepend_field("metadata.chat.id")).as_deref(), Some("c"));
+        assert_eq!(id(no_headers().append_field("metadata.chat.id")).as_deref(), Some("s"));
+        assert_eq!(id(no_headers().replace_fields(["metadata.chat.id"])).as_deref(), Some("c"));
         assert_eq!(id(no_headers().replace_fields(["", ".", "request."])), None);
-    }
-
-    #[test]
-    fn a_reader_knows_what_to_note() {
-        let sources = SessionSources::default().append_field("request.labels.chat");
-        for (path, key) in [
-            (MemberPath::Root, "metadata"),
-            (MemberPath::Root, "prompt_cache_key"),
-            (MemberPath::Root, "user_prompt_id"),
-            (MemberPath::Request, "sessionId"),
-            (MemberPath::Request, "labels"),
-        ] {
-            assert!(sources.wants(path, key.as_bytes()), "{key}");
-        }
-        for (path, key) in [
-            (MemberPath::Root, "labels"),
-            (MemberPath::Request, "metadata"),
-            (MemberPath::Root, ""),
-        ] {
-            assert!(!sources.wants(path, key.as_bytes()), "{key}");
-        }
     }
 
     #[test]
     fn ids_are_in_no_debug_output() {
         let headers = [("session-id", "secret"), ("x-openai-subagent", "secret")];
         let named = read(&headers, &json!({})).unwrap();
-        let member = Member {
-            path: MemberPath::Root,
-            key: b"user",
-            value: b"\"secret\"",
-        };
-        let shown = format!(
-            "{named:?}{:?}{member:?}{:?}",
-            named.agent,
-            Session::new("secret")
-        );
+        let member = Member { path: MemberPath::Root, key: b"user", value: b"\"secret\"" };
+        let shown = format!("{named:?}{:?}{member:?}{:?}", named.agent, Session::new("secret"));
         assert!(!shown.contains("secret"), "{shown}");
     }
 

@@ -116,26 +116,15 @@ impl Credential {
             }
         }
         for pair in parts.uri.query().unwrap_or_default().split('&') {
-            take(
-                "?key",
-                b"",
-                pair.strip_prefix("key=").unwrap_or_default().as_bytes(),
-            );
+            take("?key", b"", pair.strip_prefix("key=").unwrap_or_default().as_bytes());
         }
         for value in parts.headers.get_all(AUTHORIZATION) {
             let value = value.as_bytes().trim_ascii();
-            let scheme = value
-                .iter()
-                .position(u8::is_ascii_whitespace)
-                .unwrap_or_default();
+            let scheme = value.iter().position(u8::is_ascii_whitespace).unwrap_or_default();
             let (scheme, secret) = value.split_at(scheme);
             // A scheme alone identifies nobody.
             let secret = secret.trim_ascii();
-            let secret = if scheme.is_empty() && is_scheme(secret) {
-                b""
-            } else {
-                secret
-            };
+            let secret = if scheme.is_empty() && is_scheme(secret) { b"" } else { secret };
             take("authorization", &scheme.to_ascii_lowercase(), secret);
         }
         found.then(|| Self(*hash.finalize().as_bytes()))
@@ -153,34 +142,22 @@ impl fmt::Debug for Credential {
 }
 
 fn is_scheme(value: &[u8]) -> bool {
-    [&b"bearer"[..], b"basic"]
-        .iter()
-        .any(|scheme| value.eq_ignore_ascii_case(scheme))
+    [&b"bearer"[..], b"basic"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
 }
 
 /// Who calls: the extension, else the first of `headers` that is there, else the credential.
 pub(crate) fn tenant(parts: &Parts, headers: &[HeaderName]) -> TenantOf {
-    if let Some(tenant) = parts
-        .extensions
-        .get::<Tenant>()
-        .filter(|tenant| !tenant.0.is_empty())
-    {
+    if let Some(tenant) = parts.extensions.get::<Tenant>().filter(|tenant| !tenant.0.is_empty()) {
         return TenantOf::Named(TenantName::Extension(tenant.clone()));
     }
-    if let Some(name) = headers
-        .iter()
-        .find_map(|header| named_by(&parts.headers, header))
-    {
+    if let Some(name) = headers.iter().find_map(|header| named_by(&parts.headers, header)) {
         return TenantOf::Named(name);
     }
     Credential::of(parts).map_or(TenantOf::Anonymous, TenantOf::Credential)
 }
 
 fn named_by(headers: &HeaderMap, header: &HeaderName) -> Option<TenantName> {
-    let value = headers
-        .get_all(header)
-        .iter()
-        .find(|value| !value.as_bytes().trim_ascii().is_empty())?;
+    let value = headers.get_all(header).iter().find(|value| !value.as_bytes().trim_ascii().is_empty())?;
     Some(TenantName::Header(header.clone(), value.clone()))
 }
 
@@ -211,9 +188,7 @@ mod tests {
         let mut parts = request("/", &[("x-tenant", "a"), ("authorization", "Bearer t")]);
         parts.extensions.insert(Tenant::new("b"));
         let headers = [header.clone()];
-        assert!(
-            tenant(&parts, &headers) == TenantOf::Named(TenantName::Extension(Tenant::new("b")))
-        );
+        assert!(tenant(&parts, &headers) == TenantOf::Named(TenantName::Extension(Tenant::new("b"))));
         parts.extensions.insert(Tenant::new(""));
         let by_header = TenantName::Header(header, HeaderValue::from_static("a"));
         assert!(tenant(&parts, &headers) == TenantOf::Named(by_header));
@@ -236,18 +211,9 @@ mod tests {
             TenantOf::Named(name) => String::from_utf8(name.parts().1.to_vec()).unwrap(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            named(&request("/", &[("x-tenant", "t"), ("x-org", " ")])),
-            "t"
-        );
-        assert_eq!(
-            named(&request("/", &[("x-tenant", ""), ("x-tenant", "u")])),
-            "u"
-        );
-        assert_eq!(
-            named(&request("/", &[("x-tenant", "t"), ("x-org", "o")])),
-            "o"
-        );
+        assert_eq!(named(&request("/", &[("x-tenant", "t"), ("x-org", " ")])), "t");
+        assert_eq!(named(&request("/", &[("x-tenant", ""), ("x-tenant", "u")])), "u");
+        assert_eq!(named(&request("/", &[("x-tenant", "t"), ("x-org", "o")])), "o");
     }
 
     #[test]
@@ -295,19 +261,12 @@ mod tests {
 
     #[test]
     fn names_and_credentials_are_in_no_debug_output() {
-        let mut parts = request(
-            "/?key=secret",
-            &[("x-tenant", "secret"), ("authorization", "Bearer secret")],
-        );
+        let mut parts = request("/?key=secret", &[("x-tenant", "secret"), ("authorization", "Bearer secret")]);
         let header = [HeaderName::from_static("x-tenant")];
         let mut shown = format!("{:?}{:?}", tenant(&parts, &[]), tenant(&parts, &header));
         parts.extensions.insert(Tenant::new("secret"));
         let of = tenant(&parts, &[]);
-        shown += &format!(
-            "{of:?}{:?}{:?}",
-            Tenant::new("secret"),
-            Credential::of(&parts)
-        );
+        shown += &format!("{of:?}{:?}{:?}", Tenant::new("secret"), Credential::of(&parts));
         if let TenantOf::Named(name) = of {
             shown += &format!("{name:?}");
         }

@@ -283,23 +283,14 @@ struct Held {
 
 impl Held {
     fn by(ledger: &Ledger) -> Self {
-        Self {
-            turns: ledger.turns().len(),
-            items: ledger.items(),
-            bytes: ledger.bytes(),
-        }
+        Self { turns: ledger.turns().len(), items: ledger.items(), bytes: ledger.bytes() }
     }
 }
 
 /// How a change of a ledger went.
 enum Change<T> {
     /// Nobody else held the ledger, so it was changed in place.
-    Made {
-        answer: T,
-        before: Held,
-        after: Held,
-        slot: u32,
-    },
+    Made { answer: T, before: Held, after: Held, slot: u32 },
     /// A reader holds the ledger, so a copy has to take its place.
     Shared(Entry),
 }
@@ -308,13 +299,7 @@ impl Shared {
     fn new(config: &MemoryStoreBuilder) -> Self {
         let capacity = u64::MAX / 2;
         let lifecycle = DefaultLifecycle::default();
-        let cache = Cache::with(
-            config.max_ledgers,
-            capacity,
-            UnitWeighter,
-            ScopeHash,
-            lifecycle,
-        );
+        let cache = Cache::with(config.max_ledgers, capacity, UnitWeighter, ScopeHash, lifecycle);
         let life = nanoseconds(config.time_to_live).max(1);
         Self {
             cache,
@@ -339,9 +324,7 @@ impl Shared {
             limits: config.limits,
             max_ledgers: config.max_ledgers,
             max_bytes: config.max_bytes,
-            max_awaiting: usize::try_from(config.max_bytes).unwrap_or(usize::MAX)
-                / AWAITING_RELEASE
-                / STRIPES,
+            max_awaiting: usize::try_from(config.max_bytes).unwrap_or(usize::MAX) / AWAITING_RELEASE / STRIPES,
         }
     }
 
@@ -392,9 +375,8 @@ impl Shared {
         let mut stripe = self.lock(index);
         let used = self.stamp();
         let mut gone = None;
-        let removed = self.change(&mut stripe, index, scope, used, &mut gone, |ledger| {
-            (ledger.remove(items), ledger.is_empty())
-        });
+        let removed =
+            self.change(&mut stripe, index, scope, used, &mut gone, |ledger| (ledger.remove(items), ledger.is_empty()));
         if let Some((_, true)) = removed {
             gone = self.take_out(&mut stripe, index, scope);
         }
@@ -447,20 +429,10 @@ impl Shared {
             let before = Held::by(ledger);
             let answer = change(ledger);
             entry.used = used;
-            EntryAction::Retain(Change::Made {
-                answer,
-                before,
-                after: Held::by(ledger),
-                slot: entry.slot,
-            })
+            EntryAction::Retain(Change::Made { answer, before, after: Held::by(ledger), slot: entry.slot })
         });
         match seen {
-            EntryResult::Retained(Change::Made {
-                answer,
-                before,
-                after,
-                slot,
-            }) => {
+            EntryResult::Retained(Change::Made { answer, before, after, slot }) => {
                 self.account(stripe, before, after);
                 stripe.order.touch(slot, used);
                 self.publish(stripe, index);
@@ -474,14 +446,7 @@ impl Shared {
                 self.account(stripe, before, Held::by(&copy));
                 stripe.order.touch(slot, used);
                 self.publish(stripe, index);
-                self.cache.insert(
-                    *scope,
-                    Entry {
-                        ledger: Arc::new(copy),
-                        used,
-                        slot,
-                    },
-                );
+                self.cache.insert(*scope, Entry { ledger: Arc::new(copy), used, slot });
                 Some(answer)
             }
             EntryResult::Removed(_, entry) => {
@@ -499,14 +464,7 @@ impl Shared {
         self.ledgers.fetch_add(1, Ordering::Relaxed);
         let slot = stripe.order.push(*scope, used);
         self.publish(stripe, index);
-        self.cache.insert(
-            *scope,
-            Entry {
-                ledger: Arc::new(ledger),
-                used,
-                slot,
-            },
-        );
+        self.cache.insert(*scope, Entry { ledger: Arc::new(ledger), used, slot });
     }
 
     /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.
@@ -528,11 +486,9 @@ impl Shared {
         stripe.turns = stripe.turns - before.turns + after.turns;
         stripe.items = stripe.items - before.items + after.items;
         if after.bytes >= before.bytes {
-            self.bytes
-                .fetch_add((after.bytes - before.bytes) as u64, Ordering::Relaxed);
+            self.bytes.fetch_add((after.bytes - before.bytes) as u64, Ordering::Relaxed);
         } else {
-            self.bytes
-                .fetch_sub((before.bytes - after.bytes) as u64, Ordering::Relaxed);
+            self.bytes.fetch_sub((before.bytes - after.bytes) as u64, Ordering::Relaxed);
         }
     }
 
@@ -597,11 +553,7 @@ impl Shared {
         let mut stripe = self.lock(index);
         let now = self.now();
         // The ledger may have been written to or taken out since it was seen.
-        if self
-            .cache
-            .peek(scope)
-            .is_some_and(|entry| self.is_expired(entry.used, now))
-        {
+        if self.cache.peek(scope).is_some_and(|entry| self.is_expired(entry.used, now)) {
             let entry = self.take_out(&mut stripe, index, scope);
             stripe.expired_ledgers += 1;
             drop(stripe);
@@ -624,8 +576,7 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.max_bytes
-            || self.ledgers.load(Ordering::Relaxed) > self.max_ledgers
+        self.bytes.load(Ordering::Relaxed) > self.max_bytes || self.ledgers.load(Ordering::Relaxed) > self.max_ledgers
     }
 
     fn is_expired(&self, used: u64, now: u64) -> bool {
@@ -641,18 +592,11 @@ impl Shared {
     fn stamp(&self) -> u64 {
         let now = self.now();
         let last = self.stamp.fetch_max(now, Ordering::Relaxed);
-        if last < now {
-            now
-        } else {
-            self.stamp.fetch_add(1, Ordering::Relaxed) + 1
-        }
+        if last < now { now } else { self.stamp.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     fn oldest_stripe(&self) -> Option<usize> {
-        let stamps = self
-            .oldest
-            .iter()
-            .map(|stamp| stamp.load(Ordering::Relaxed));
+        let stamps = self.oldest.iter().map(|stamp| stamp.load(Ordering::Relaxed));
         let (index, stamp) = stamps.enumerate().min_by_key(|(_, stamp)| *stamp)?;
         (stamp != EMPTY).then_some(index)
     }
@@ -666,9 +610,7 @@ impl Shared {
     }
 
     fn lock(&self, index: usize) -> MutexGuard<'_, Stripe> {
-        self.stripes[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -729,12 +671,8 @@ mod tests {
 
     #[test]
     fn little_awaits_release_when_little_is_allowed() {
-        let MemoryStore(shared) = MemoryStore::builder()
-            .max_ledgers(1)
-            .max_bytes(1 << 20)
-            .max_bytes_per_ledger(1 << 20)
-            .build()
-            .unwrap();
+        let MemoryStore(shared) =
+            MemoryStore::builder().max_ledgers(1).max_bytes(1 << 20).max_bytes_per_ledger(1 << 20).build().unwrap();
         for scope in 0..=255 {
             for id in 0..50 {
                 shared.append(&Scope::from_bytes([scope; 32]), &turn(id));

@@ -224,6 +224,14 @@ impl<T> Reply<T> {
         Self(State::Ready(Some(Err(error))))
     }
 
+    /// The answer, if it is there without waiting.
+    pub(crate) fn now(&mut self) -> Option<Result<T, StoreError>> {
+        match &mut self.0 {
+            State::Ready(answer) => answer.take(),
+            State::Pending(_) => None,
+        }
+    }
+
     /// An answer that has to be waited for.
     pub fn pending(future: impl Future<Output = Result<T, StoreError>> + Send + 'static) -> Self {
         Self(State::Pending(SyncWrapper::new(Box::pin(future))))

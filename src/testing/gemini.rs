@@ -80,9 +80,7 @@ mod service;
 mod vault;
 
 pub use body::{ProviderBody, ProviderError};
-pub use config::{
-    AnswerSignature, Builder, Chunks, Family, Gzip, InvalidWording, Refusals, Sentinels, Surface,
-};
+pub use config::{AnswerSignature, Builder, Chunks, Family, Gzip, InvalidWording, Refusals, Sentinels, Surface};
 pub use script::{Say, Script, Turn};
 pub use service::{GeminiProvider, ProviderFuture, Recorded};
 pub use vault::{Issued, SignedKind};

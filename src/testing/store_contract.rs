@@ -21,9 +21,7 @@ use std::{error::Error as StdError, future::Future, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    ledger::{
-        Alternative, Anchor, Context, Item, ItemRef, Kind, Ledger, Limits, Turn, TurnId, TurnPart,
-    },
+    ledger::{Alternative, Anchor, Context, Item, ItemRef, Kind, Ledger, Limits, Turn, TurnId, TurnPart},
     scope::Scope,
     store::{Store, StoreError},
 };
@@ -61,27 +59,11 @@ where
 /// If the store breaks the rule, or answers with an error.
 pub async fn an_empty_store_has_nothing<S: Store>(store: S) {
     let rule = "an empty store has nothing";
-    check(
-        load(&store, 1).await.is_none(),
-        rule,
-        "`load` found a ledger that nobody wrote",
-    );
-    check(
-        remove(&store, 1, &[item(1, 0)]).await == 0,
-        rule,
-        "`remove` counted items that were never there",
-    );
-    check(
-        !forget(&store, 1).await,
-        rule,
-        "`forget` says that there was a ledger",
-    );
+    check(load(&store, 1).await.is_none(), rule, "`load` found a ledger that nobody wrote");
+    check(remove(&store, 1, &[item(1, 0)]).await == 0, rule, "`remove` counted items that were never there");
+    check(!forget(&store, 1).await, rule, "`forget` says that there was a ledger");
     clear(&store).await;
-    check(
-        load(&store, 1).await.is_none(),
-        rule,
-        "`load` found a ledger after these calls, which must not make one",
-    );
+    check(load(&store, 1).await.is_none(), rule, "`load` found a ledger after these calls, which must not make one");
 }
 
 /// A turn is found by the first load after its append has completed, and turns come oldest first.
@@ -97,25 +79,13 @@ pub async fn what_was_written_is_read<S: Store>(store: S) {
         append(&store, 1, &turn).await;
         written.push(turn);
         let read = turns(&store, 1).await;
-        check(
-            read.len() == written.len(),
-            rule,
-            "an append has completed, but the next `load` lacks its turn",
-        );
-        check(
-            read == written,
-            rule,
-            "the turns are not those that were appended, oldest first",
-        );
+        check(read.len() == written.len(), rule, "an append has completed, but the next `load` lacks its turn");
+        check(read == written, rule, "the turns are not those that were appended, oldest first");
     }
     let ledger = load(&store, 1).await.unwrap_or_default();
     check(ledger.items() == 20, rule, "the ledger miscounts its items");
     let bytes: usize = written.iter().map(|turn| turn.bytes()).sum();
-    check(
-        ledger.bytes() == bytes,
-        rule,
-        "the ledger miscounts its bytes",
-    );
+    check(ledger.bytes() == bytes, rule, "the ledger miscounts its bytes");
 }
 
 /// Every field of a turn survives, and raw bytes do so byte for byte, whatever they are.
@@ -133,51 +103,24 @@ pub async fn raw_bytes_come_back_as_they_were<S: Store>(store: S) {
     full.name = Some("".into());
     full.occurrence = 7;
     full.state = Some(Item::new(Bytes::from(every_byte)));
-    full.whole = Some(Bytes::from_static(
-        b"{ \"b\":1.0 ,\"a\" : 1e400, \"b\":\"\\u00e9\\/\" }\r\n",
-    ));
+    full.whole = Some(Bytes::from_static(b"{ \"b\":1.0 ,\"a\" : 1e400, \"b\":\"\\u00e9\\/\" }\r\n"));
     let mut empty = TurnPart::new(Kind::Text, anchor(4));
     empty.state = Some(Item::new(Bytes::new()));
-    let bare =
-        [Kind::Thought, Kind::Media, Kind::Native].map(|kind| TurnPart::new(kind, anchor(5)));
-    let alternatives = vec![
-        Alternative::new(3, vec![full, empty]),
-        Alternative::new(0, bare.to_vec()),
-        Alternative::new(9, vec![]),
-    ];
+    let bare = [Kind::Thought, Kind::Media, Kind::Native].map(|kind| TurnPart::new(kind, anchor(5)));
+    let alternatives =
+        vec![Alternative::new(3, vec![full, empty]), Alternative::new(0, bare.to_vec()), Alternative::new(9, vec![])];
     let context = Context::new(anchor(6), anchor(7), u32::MAX, [0, 1, u64::MAX]);
-    let turn = Arc::new(Turn::new(
-        TurnId::new(u128::MAX - 1),
-        context,
-        alternatives,
-        true,
-    ));
+    let turn = Arc::new(Turn::new(TurnId::new(u128::MAX - 1), context, alternatives, true));
     append(&store, 1, &turn).await;
     let read = turns(&store, 1).await;
-    check(
-        read.len() == 1,
-        rule,
-        "one turn was appended, but another number is there",
-    );
+    check(read.len() == 1, rule, "one turn was appended, but another number is there");
     for (written, read) in turn.alternatives().iter().zip(read[0].alternatives()) {
         for (written, read) in written.parts.iter().zip(&read.parts) {
-            check(
-                written.state == read.state,
-                rule,
-                "the bytes of a state are not those that were appended",
-            );
-            check(
-                written.whole == read.whole,
-                rule,
-                "the bytes of a whole part are not those that were appended",
-            );
+            check(written.state == read.state, rule, "the bytes of a state are not those that were appended");
+            check(written.whole == read.whole, rule, "the bytes of a whole part are not those that were appended");
         }
     }
-    check(
-        read[0] == turn,
-        rule,
-        "a field of the turn was lost or changed",
-    );
+    check(read[0] == turn, rule, "a field of the turn was lost or changed");
 }
 
 /// A turn of several MiB and one of many parts come back whole.
@@ -189,19 +132,12 @@ pub async fn large_turns_come_back_whole<S: Store>(store: S) {
     let rule = "nothing is ever cut";
     let large = format!("\"{}\"", "0123456789abcdef".repeat(4 << 16));
     let many: Vec<String> = (0..2_000).map(|n| format!("\"{n}\"")).collect();
-    let written = [
-        turn(1, &[&large]),
-        turn(2, &many.iter().map(String::as_str).collect::<Vec<_>>()),
-        turn(3, &["\"small\""]),
-    ];
+    let written =
+        [turn(1, &[&large]), turn(2, &many.iter().map(String::as_str).collect::<Vec<_>>()), turn(3, &["\"small\""])];
     for turn in &written {
         append(&store, 1, turn).await;
     }
-    check(
-        turns(&store, 1).await == written,
-        rule,
-        "a turn of 4 MiB or one of 2,000 parts did not come back as it was",
-    );
+    check(turns(&store, 1).await == written, rule, "a turn of 4 MiB or one of 2,000 parts did not come back as it was");
 }
 
 /// Appending a turn twice leaves one, where it was: a commit may be repeated.
@@ -220,16 +156,8 @@ pub async fn appending_again_changes_nothing<S: Store>(store: S) {
         }
     }
     let read = turns(&store, 1).await;
-    check(
-        read.len() == 2,
-        rule,
-        "a turn that was appended again is there twice, or was lost",
-    );
-    check(
-        read == written,
-        rule,
-        "a turn that was appended again has changed its place or its content",
-    );
+    check(read.len() == 2, rule, "a turn that was appended again is there twice, or was lost");
+    check(read == written, rule, "a turn that was appended again has changed its place or its content");
 }
 
 /// What follows the end of a response appends to the same turn: the last version of a
@@ -244,11 +172,7 @@ pub async fn a_turn_of_the_same_id_is_replaced<S: Store>(store: S) {
     append(&store, 1, &turn(2, &["\"b\""])).await;
     append(&store, 1, &turn(1, &["\"a\"", "\"late\""])).await;
     let expected = [turn(1, &["\"a\"", "\"late\""]), turn(2, &["\"b\""])];
-    check(
-        turns(&store, 1).await == expected,
-        rule,
-        "the later version did not take the place of the earlier one",
-    );
+    check(turns(&store, 1).await == expected, rule, "the later version did not take the place of the earlier one");
 }
 
 /// Turns that are appended to one scope at the same time are all there in the end, also while others
@@ -287,11 +211,7 @@ pub async fn concurrent_appends_merge<S: Store>(store: S) {
             }
         }
     }
-    let mut ids: Vec<u128> = turns(&*store, 1)
-        .await
-        .iter()
-        .map(|turn| turn.id().value())
-        .collect();
+    let mut ids: Vec<u128> = turns(&*store, 1).await.iter().map(|turn| turn.id().value()).collect();
     ids.sort_unstable();
     check(
         ids == (1..=WRITERS * TURNS).collect::<Vec<_>>(),
@@ -310,11 +230,7 @@ pub async fn a_completed_turn_supersedes_provisional_ones<S: Store>(store: S) {
     let other = turn_after(2, 2, true, &["\"other\""]);
     append(&store, 1, &turn_after(1, 1, true, &["\"cut\""])).await;
     append(&store, 1, &other).await;
-    check(
-        turns(&store, 1).await.len() == 2,
-        rule,
-        "provisional turns are not kept",
-    );
+    check(turns(&store, 1).await.len() == 2, rule, "provisional turns are not kept");
     let completed = turn_after(3, 1, false, &["\"whole\""]);
     append(&store, 1, &completed).await;
     check(
@@ -332,21 +248,12 @@ pub async fn a_completed_turn_supersedes_provisional_ones<S: Store>(store: S) {
 /// If the store breaks the rule, or answers with an error.
 pub async fn remove_takes_the_named_items_only<S: Store>(store: S) {
     let rule = "remove takes the named items only";
-    let states = |turn: &Turn| -> Vec<bool> {
-        turn.alternatives()[0]
-            .parts
-            .iter()
-            .map(|part| part.state.is_some())
-            .collect()
-    };
+    let states =
+        |turn: &Turn| -> Vec<bool> { turn.alternatives()[0].parts.iter().map(|part| part.state.is_some()).collect() };
     append(&store, 1, &turn(1, &["\"a\"", "\"b\"", "\"c\""])).await;
     append(&store, 1, &turn(2, &["\"d\""])).await;
     append(&store, 2, &turn(1, &["\"a\"", "\"b\"", "\"c\""])).await;
-    check(
-        remove(&store, 1, &[]).await == 0,
-        rule,
-        "items were counted though none was named",
-    );
+    check(remove(&store, 1, &[]).await == 0, rule, "items were counted though none was named");
     let named = [item(1, 1), item(1, 8), item(7, 0)];
     check(
         remove(&store, 1, &named).await == 1,
@@ -355,31 +262,11 @@ pub async fn remove_takes_the_named_items_only<S: Store>(store: S) {
     );
     let read = turns(&store, 1).await;
     check(read.len() == 2, rule, "a turn that still holds state went");
-    check(
-        states(&read[0]) == [true, false, true],
-        rule,
-        "other items than the named one went, or it stayed",
-    );
-    check(
-        states(&read[1]) == [true],
-        rule,
-        "an item of a turn that was not named went",
-    );
-    check(
-        remove(&store, 1, &named).await == 0,
-        rule,
-        "an item was counted again that had been removed",
-    );
-    check(
-        remove(&store, 1, &[item(2, 0)]).await == 1,
-        rule,
-        "the item of the second turn was not found",
-    );
-    check(
-        turns(&store, 1).await.len() == 1,
-        rule,
-        "a turn that holds nothing more is still there",
-    );
+    check(states(&read[0]) == [true, false, true], rule, "other items than the named one went, or it stayed");
+    check(states(&read[1]) == [true], rule, "an item of a turn that was not named went");
+    check(remove(&store, 1, &named).await == 0, rule, "an item was counted again that had been removed");
+    check(remove(&store, 1, &[item(2, 0)]).await == 1, rule, "the item of the second turn was not found");
+    check(turns(&store, 1).await.len() == 1, rule, "a turn that holds nothing more is still there");
     check(
         remove(&store, 1, &[item(1, 0), item(1, 2)]).await == 2,
         rule,
@@ -390,11 +277,7 @@ pub async fn remove_takes_the_named_items_only<S: Store>(store: S) {
         rule,
         "everything was removed, but turns are there",
     );
-    check(
-        states(&turns(&store, 2).await[0]) == [true; 3],
-        rule,
-        "items of another scope went",
-    );
+    check(states(&turns(&store, 2).await[0]) == [true; 3], rule, "items of another scope went");
 }
 
 /// `forget` takes the whole ledger of one scope, says whether there was one, and the scope begins anew.
@@ -406,26 +289,10 @@ pub async fn forget_takes_one_ledger<S: Store>(store: S) {
     let rule = "forget takes one ledger";
     append(&store, 1, &turn(1, &["\"a\""])).await;
     append(&store, 2, &turn(2, &["\"b\""])).await;
-    check(
-        forget(&store, 1).await,
-        rule,
-        "`forget` says that there was no ledger",
-    );
-    check(
-        load(&store, 1).await.is_none(),
-        rule,
-        "the ledger is still there",
-    );
-    check(
-        !forget(&store, 1).await,
-        rule,
-        "`forget` says again that there was a ledger",
-    );
-    check(
-        turns(&store, 2).await == [turn(2, &["\"b\""])],
-        rule,
-        "the ledger of another scope was touched",
-    );
+    check(forget(&store, 1).await, rule, "`forget` says that there was no ledger");
+    check(load(&store, 1).await.is_none(), rule, "the ledger is still there");
+    check(!forget(&store, 1).await, rule, "`forget` says again that there was a ledger");
+    check(turns(&store, 2).await == [turn(2, &["\"b\""])], rule, "the ledger of another scope was touched");
     append(&store, 1, &turn(3, &["\"c\""])).await;
     check(
         turns(&store, 1).await == [turn(3, &["\"c\""])],
@@ -446,18 +313,10 @@ pub async fn clear_takes_everything<S: Store>(store: S) {
     }
     clear(&store).await;
     for scope in 1..=100 {
-        check(
-            load(&store, scope).await.is_none(),
-            rule,
-            "a ledger is still there",
-        );
+        check(load(&store, scope).await.is_none(), rule, "a ledger is still there");
     }
     append(&store, 1, &turn(1, &["\"b\""])).await;
-    check(
-        turns(&store, 1).await == [turn(1, &["\"b\""])],
-        rule,
-        "the store cannot be used after it was cleared",
-    );
+    check(turns(&store, 1).await == [turn(1, &["\"b\""])], rule, "the store cannot be used after it was cleared");
 }
 
 /// Two scopes share nothing, not even when their turns have the same ids or the scopes differ in one bit.
@@ -478,20 +337,12 @@ pub async fn scopes_share_nothing<S: Store>(store: S) {
     let state = |n: usize| turn(1, &[&format!("\"{n}\"")]);
     for (n, scope) in scopes.iter().enumerate() {
         let before = answer("load", store.load(scope).await);
-        check(
-            before.is_none(),
-            rule,
-            "a scope sees the ledger of one that differs in one bit",
-        );
+        check(before.is_none(), rule, "a scope sees the ledger of one that differs in one bit");
         answer("append", store.append(scope, state(n)).await);
     }
     for (n, scope) in scopes.iter().enumerate() {
         let ledger = answer("load", store.load(scope).await).unwrap_or_default();
-        check(
-            ledger.turns().eq([&state(n)]),
-            rule,
-            "a scope sees a turn of another, or lost its own",
-        );
+        check(ledger.turns().eq([&state(n)]), rule, "a scope sees a turn of another, or lost its own");
     }
 }
 
@@ -507,32 +358,15 @@ pub async fn a_loaded_ledger_does_not_change<S: Store>(store: S) {
     let Some(loaded) = load(&store, 1).await else {
         panic!("{rule}: the ledger to be watched is not there");
     };
-    let same =
-        || loaded.turns().eq([&first]) && loaded.items() == 1 && loaded.bytes() == first.bytes();
+    let same = || loaded.turns().eq([&first]) && loaded.items() == 1 && loaded.bytes() == first.bytes();
     append(&store, 1, &turn(2, &["\"b\""])).await;
-    check(
-        same(),
-        rule,
-        "an append changed a ledger that had been loaded",
-    );
-    check(
-        turns(&store, 1).await.len() == 2,
-        rule,
-        "an append was lost while a loaded ledger was held",
-    );
+    check(same(), rule, "an append changed a ledger that had been loaded");
+    check(turns(&store, 1).await.len() == 2, rule, "an append was lost while a loaded ledger was held");
     remove(&store, 1, &[item(1, 0)]).await;
-    check(
-        same(),
-        rule,
-        "a removal changed a ledger that had been loaded",
-    );
+    check(same(), rule, "a removal changed a ledger that had been loaded");
     forget(&store, 1).await;
     clear(&store).await;
-    check(
-        same(),
-        rule,
-        "forgetting changed a ledger that had been loaded",
-    );
+    check(same(), rule, "forgetting changed a ledger that had been loaded");
 }
 
 /// A store that was made with `limits` for each ledger keeps them: the oldest turns go first, whole, and
@@ -551,38 +385,19 @@ pub async fn ledgers_stay_within_limits<S: Store>(store: S, limits: &Limits) {
         evicted += answer("append", store.append(&scope(1), Arc::clone(&turn)).await).evicted;
         if id + 3 > count {
             let held = turns(&store, 1).await;
-            check(
-                held.last() == Some(&turn),
-                rule,
-                "the newest turn is missing",
-            );
+            check(held.last() == Some(&turn), rule, "the newest turn is missing");
         }
     }
     let ledger = load(&store, 1).await.unwrap_or_default();
     let first = count - ledger.turns().len() as u128 + 1;
+    check(ledger.items() <= limits.items, rule, "a ledger holds more items than the limit");
+    check(ledger.bytes() <= limits.bytes, rule, "a ledger holds more bytes than the limit");
     check(
-        ledger.items() <= limits.items,
-        rule,
-        "a ledger holds more items than the limit",
-    );
-    check(
-        ledger.bytes() <= limits.bytes,
-        rule,
-        "a ledger holds more bytes than the limit",
-    );
-    check(
-        ledger
-            .turns()
-            .map(|turn| turn.id().value())
-            .eq(first..=count),
+        ledger.turns().map(|turn| turn.id().value()).eq(first..=count),
         rule,
         "others than the oldest turns went, or the order was lost",
     );
-    check(
-        evicted as u128 == first - 1,
-        rule,
-        "`Appended::evicted` does not count the turns that went",
-    );
+    check(evicted as u128 == first - 1, rule, "`Appended::evicted` does not count the turns that went");
 
     let half = "x".repeat(limits.bytes / 2 - 1_024);
     for id in 1..=3 {
@@ -599,23 +414,11 @@ pub async fn ledgers_stay_within_limits<S: Store>(store: S, limits: &Limits) {
     let many = vec!["\"a\""; limits.items + 1];
     for turn in [turn(9, &[&large]), turn(9, &many)] {
         let appended = answer("append", store.append(&scope(2), turn).await);
-        check(
-            appended.evicted == 1,
-            rule,
-            "a turn over the limits has to count as evicted",
-        );
+        check(appended.evicted == 1, rule, "a turn over the limits has to count as evicted");
     }
-    check(
-        turns(&store, 2).await == read,
-        rule,
-        "a turn over the limits was taken, or disturbed what was there",
-    );
+    check(turns(&store, 2).await == read, rule, "a turn over the limits was taken, or disturbed what was there");
     answer("append", store.append(&scope(3), turn(9, &[&large])).await);
-    check(
-        load(&store, 3).await.is_none(),
-        rule,
-        "a turn over the limits began a ledger",
-    );
+    check(load(&store, 3).await.is_none(), rule, "a turn over the limits began a ledger");
 }
 
 fn check(holds: bool, rule: &str, broken: &str) {
@@ -634,9 +437,7 @@ async fn load(store: &impl Store, n: u8) -> Option<Arc<Ledger>> {
 }
 
 async fn turns(store: &impl Store, n: u8) -> Vec<Arc<Turn>> {
-    load(store, n)
-        .await
-        .map_or_else(Vec::new, |ledger| ledger.turns().cloned().collect())
+    load(store, n).await.map_or_else(Vec::new, |ledger| ledger.turns().cloned().collect())
 }
 
 async fn append(store: &impl Store, n: u8, turn: &Arc<Turn>) {
@@ -680,16 +481,6 @@ fn turn_after(id: u128, history: u128, provisional: bool, states: &[&str]) -> Ar
             part
         })
         .collect();
-    let context = Context::new(
-        anchor(9),
-        Anchor::from_bytes(history.to_be_bytes()),
-        1,
-        [history as u64],
-    );
-    Arc::new(Turn::new(
-        TurnId::new(id),
-        context,
-        vec![Alternative::new(0, parts)],
-        provisional,
-    ))
+    let context = Context::new(anchor(9), Anchor::from_bytes(history.to_be_bytes()), 1, [history as u64]);
+    Arc::new(Turn::new(TurnId::new(id), context, vec![Alternative::new(0, parts)], provisional))
 }

@@ -57,9 +57,7 @@ pub fn normalized(text: &[u8], sink: &mut impl FnMut(&[u8])) {
     let mut buffer = [0; 256];
     for chunk in text.chunks(buffer.len()) {
         // Without a branch in it, this becomes a vector loop.
-        let plain = chunk.iter().fold(true, |plain, &byte| {
-            plain & (byte > b' ') & (byte != b'-') & (byte != b'_')
-        });
+        let plain = chunk.iter().fold(true, |plain, &byte| plain & (byte > b' ') & (byte != b'-') & (byte != b'_'));
         if plain {
             sink(chunk);
             continue;
@@ -115,10 +113,7 @@ fn symbols(text: &[u8]) -> Option<usize> {
             return None;
         }
     }
-    let padding = text[data.len()..]
-        .iter()
-        .filter(|&&byte| byte == b'=')
-        .count();
+    let padding = text[data.len()..].iter().filter(|&&byte| byte == b'=').count();
     match (count % 4, padding) {
         (_, 0) | (2, 2) | (3, 1) => (count % 4 != 1).then_some(count),
         _ => None,
@@ -135,10 +130,7 @@ fn spare_bits(symbols: usize) -> u32 {
 }
 
 fn unpadded(text: &[u8]) -> &[u8] {
-    let end = text
-        .iter()
-        .rposition(|&byte| byte != b'=' && !byte.is_ascii_whitespace())
-        .map_or(0, |last| last + 1);
+    let end = text.iter().rposition(|&byte| byte != b'=' && !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
     &text[..end]
 }
 
@@ -160,9 +152,7 @@ mod tests {
             let mut word = [0; 3];
             word[..group.len()].copy_from_slice(group);
             let bits = u32::from_be_bytes([0, word[0], word[1], word[2]]);
-            let mut symbols: Vec<u8> = (0..=group.len())
-                .map(|i| (bits >> (18 - 6 * i) & 63) as u8)
-                .collect();
+            let mut symbols: Vec<u8> = (0..=group.len()).map(|i| (bits >> (18 - 6 * i) & 63) as u8).collect();
             let unused = spare_bits(symbols.len());
             if let Some(last) = symbols.last_mut() {
                 *last |= spare & ((1 << unused) - 1);
@@ -186,10 +176,7 @@ mod tests {
         assert!(same_value(b"", b""));
         assert!(same_value(b"ab-_", b"ab+/"));
         assert!(same_value(b"YQ==", b"YQ"));
-        assert!(
-            same_value(b"YQ==", b"YR"),
-            "the last four bits belong to no byte"
-        );
+        assert!(same_value(b"YQ==", b"YR"), "the last four bits belong to no byte");
         assert!(!same_value(b"YQ==", b"Yg=="));
         assert!(!same_value(b"YWE=", b"YQ=="));
         assert!(same_value(b"YW\r\nJj", b"YWJj"));
@@ -199,10 +186,7 @@ mod tests {
     fn other_text_is_compared_as_it_is() {
         assert!(same_value(b"rsn_a.b", b"rsn_a.b"));
         assert!(!same_value(b"rsn_a.b", b"rsn/a.b"));
-        assert!(
-            !same_value(b"abcde", b"abcde="),
-            "five symbols are no base64"
-        );
+        assert!(!same_value(b"abcde", b"abcde="), "five symbols are no base64");
         assert!(!same_value(b"ab=c", b"abc"));
         assert!(!same_value(b"YQ=", b"YQ"));
     }
@@ -210,11 +194,7 @@ mod tests {
     #[test]
     fn normalizes_without_judging() {
         assert_eq!(form(b"a-b_c=="), b"a+b/c");
-        assert_eq!(
-            form(b" a\nb\t= =\n"),
-            b"aQ",
-            "b stands for one whole byte only"
-        );
+        assert_eq!(form(b" a\nb\t= =\n"), b"aQ", "b stands for one whole byte only");
         assert_eq!(form(b"===="), b"");
         assert_eq!(form(&[b'-'; 700]), [b'+'; 700]);
     }

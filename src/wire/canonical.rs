@@ -54,11 +54,7 @@ pub fn canonical(value: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), Invali
 /// # Errors
 ///
 /// As [`canonical`].
-pub fn canonical_with(
-    value: &[u8],
-    defaults: Option<&Defaults>,
-    sink: &mut dyn FnMut(&[u8]),
-) -> Result<(), Invalid> {
+pub fn canonical_with(value: &[u8], defaults: Option<&Defaults>, sink: &mut dyn FnMut(&[u8])) -> Result<(), Invalid> {
     let mut writer = Writer::new(value, sink)?;
     let mut node = 0;
     let mut cursor = Cursor::new(value);
@@ -120,10 +116,7 @@ impl Property {
         let mut default = None;
         if cursor.peek() != Some(b'{') || depth > MAX_SCHEMA_DEPTH {
             cursor.skip()?;
-            return Ok(Self {
-                default: None,
-                schema,
-            });
+            return Ok(Self { default: None, schema });
         }
         cursor.object::<Invalid>(|cursor, key| {
             if key.is("default") {
@@ -148,9 +141,7 @@ impl Property {
             let value = cursor.bytes().get(span)?;
             let mut writer = Writer::new(value, &mut sink).ok()?;
             let mut node = 0;
-            writer
-                .value(&mut Cursor::new(value), &mut node, Some(&schema))
-                .ok()?;
+            writer.value(&mut Cursor::new(value), &mut node, Some(&schema)).ok()?;
             writer.flush();
             Some(form.into())
         });
@@ -208,12 +199,7 @@ impl<'a, 's> Writer<'a, 's> {
     }
 
     /// Writes the value at the cursor, whose first node, if it has any, is `node`.
-    fn value(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        node: &mut usize,
-        schema: Option<&Schema>,
-    ) -> Result<(), Invalid> {
+    fn value(&mut self, cursor: &mut Cursor<'a>, node: &mut usize, schema: Option<&Schema>) -> Result<(), Invalid> {
         match cursor.peek().ok_or(Invalid)? {
             b'{' => {
                 let &Node::Object { next, end } = self.nodes.get(*node).ok_or(Invalid)? else {
@@ -259,10 +245,7 @@ impl<'a, 's> Writer<'a, 's> {
         };
         let members = &mut self.members[base..];
         members.sort_unstable_by(order);
-        if members
-            .windows(2)
-            .any(|pair| order(&pair[0], &pair[1]).is_eq())
-        {
+        if members.windows(2).any(|pair| order(&pair[0], &pair[1]).is_eq()) {
             return Err(Invalid);
         }
         let count = members.len();
@@ -278,11 +261,7 @@ impl<'a, 's> Writer<'a, 's> {
             let start = self.out.len();
             let mut cursor = Cursor::at(self.bytes, value as usize);
             let mut node = index as usize + 1;
-            self.value(
-                &mut cursor,
-                &mut node,
-                property.map(|property| &property.schema),
-            )?;
+            self.value(&mut cursor, &mut node, property.map(|property| &property.schema))?;
             if let Some(default) = default {
                 self.undecided -= 1;
                 if self.out[start..] == *default {
@@ -347,18 +326,12 @@ impl<'a, 's> Writer<'a, 's> {
             scale = (whole.len() - upper.len()) as i64;
         }
         upper = trim_start_zeros(upper);
-        let lower = if upper.is_empty() {
-            trim_start_zeros(lower)
-        } else {
-            lower
-        };
+        let lower = if upper.is_empty() { trim_start_zeros(lower) } else { lower };
         if upper.is_empty() && lower.is_empty() {
             self.put(b"0");
             return Ok(());
         }
-        let scale = exponent_value(exponent)?
-            .checked_add(scale)
-            .ok_or(Invalid)?;
+        let scale = exponent_value(exponent)?.checked_add(scale).ok_or(Invalid)?;
         self.put(sign);
         self.put(&scale.to_le_bytes());
         self.put(&((upper.len() + lower.len()) as u64).to_le_bytes());
@@ -398,11 +371,7 @@ fn plan<'a>(cursor: &mut Cursor<'a>, nodes: &mut Vec<Node<'a>>) -> Result<(), In
             let span = cursor.object::<Invalid>(|cursor, key| {
                 let index = nodes.len();
                 let value = cursor.position() as u32;
-                nodes.push(Node::Member {
-                    key,
-                    next: 0,
-                    value,
-                });
+                nodes.push(Node::Member { key, next: 0, value });
                 plan(cursor, nodes)?;
                 let after = nodes.len() as u32;
                 if let Some(Node::Member { next, .. }) = nodes.get_mut(index) {
@@ -411,10 +380,7 @@ fn plan<'a>(cursor: &mut Cursor<'a>, nodes: &mut Vec<Node<'a>>) -> Result<(), In
                 Ok(())
             })?;
             let after = nodes.len() as u32;
-            nodes[object] = Node::Object {
-                next: after,
-                end: span.end as u32,
-            };
+            nodes[object] = Node::Object { next: after, end: span.end as u32 };
         }
         Some(b'[') => {
             cursor.array(|cursor| plan(cursor, nodes))?;
@@ -448,10 +414,7 @@ fn exponent_value(text: &[u8]) -> Result<i64, Invalid> {
     };
     let mut value: i64 = 0;
     for digit in digits {
-        value = value
-            .checked_mul(10)
-            .and_then(|value| value.checked_add(i64::from(digit - b'0')))
-            .ok_or(Invalid)?;
+        value = value.checked_mul(10).and_then(|value| value.checked_add(i64::from(digit - b'0'))).ok_or(Invalid)?;
     }
     Ok(if negative { -value } else { value })
 }
@@ -462,11 +425,7 @@ fn trim_start_zeros(digits: &[u8]) -> &[u8] {
 }
 
 fn trim_end_zeros(digits: &[u8]) -> &[u8] {
-    let zeros = digits
-        .iter()
-        .rev()
-        .take_while(|&&digit| digit == b'0')
-        .count();
+    let zeros = digits.iter().rev().take_while(|&&digit| digit == b'0').count();
     &digits[..digits.len() - zeros]
 }
 
@@ -503,9 +462,7 @@ mod tests {
 
     #[test]
     fn numbers_are_equal_by_exact_value() {
-        for one in [
-            "1.0", "1e0", "10e-1", "0.1e1", "0.01E+2", "1.000", "100e-02",
-        ] {
+        for one in ["1.0", "1e0", "10e-1", "0.1e1", "0.01E+2", "1.000", "100e-02"] {
             equal("1", one);
         }
         for zero in ["-0", "0.0", "-0.000e5", "0e999999999999999999999"] {
@@ -543,10 +500,7 @@ mod tests {
 
     #[test]
     fn members_are_equal_in_any_order() {
-        equal(
-            r#"{"a":1,"b":{"c":[],"d":{}}}"#,
-            r#" { "b" : {"d":{},"\u0063":[ ]} , "a":1.0 } "#,
-        );
+        equal(r#"{"a":1,"b":{"c":[],"d":{}}}"#, r#" { "b" : {"d":{},"\u0063":[ ]} , "a":1.0 } "#);
         different(r#"{"a":{"b":1}}"#, r#"{"a":{},"b":1}"#);
         different(r#"[[1],2]"#, r#"[[1,2]]"#);
         different(r#"[[],[]]"#, r#"[[[]]]"#);
@@ -569,11 +523,7 @@ mod tests {
     #[test]
     fn large_values_come_whole() {
         let text = "x".repeat(3 * BATCH);
-        let value = format!(
-            "[\"{text}\",\"{}\",[{}1]]",
-            &text[..100],
-            "1,".repeat(BATCH)
-        );
+        let value = format!("[\"{text}\",\"{}\",[{}1]]", &text[..100], "1,".repeat(BATCH));
         let tight = form(&value).unwrap();
         assert_eq!(tight, form(&value.replace(',', " ,\n ")).unwrap());
         assert!(tight.len() > 4 * BATCH);
@@ -591,32 +541,16 @@ mod tests {
             "where":{"default":{"line":1},"properties":{"line":{"default":1.0},"column":{"default":0}}},
             "list":{"items":{"properties":{"on":{"default":false}}}},
             "nothing":{"default":null}}}"#;
-        let equal =
-            |a: &str, b: &str| form_with(schema, a).unwrap() == form_with(schema, b).unwrap();
-        assert!(equal(
-            r#"{"depth":2.0,"name":"x","nothing":null}"#,
-            r#"{"name":"x"}"#
-        ));
+        let equal = |a: &str, b: &str| form_with(schema, a).unwrap() == form_with(schema, b).unwrap();
+        assert!(equal(r#"{"depth":2.0,"name":"x","nothing":null}"#, r#"{"name":"x"}"#));
         assert!(!equal(r#"{"depth":3}"#, "{}"));
         assert!(!equal(r#"{"name":null}"#, "{}"));
-        assert!(equal(
-            r#"{"where":{"line":1,"column":0}}"#,
-            r#"{"where":{}}"#
-        ));
-        assert!(
-            equal(r#"{"where":{"column":0}}"#, "{}"),
-            "the default itself has defaults"
-        );
+        assert!(equal(r#"{"where":{"line":1,"column":0}}"#, r#"{"where":{}}"#));
+        assert!(equal(r#"{"where":{"column":0}}"#, "{}"), "the default itself has defaults");
         assert!(!equal(r#"{"where":{"line":2}}"#, "{}"));
-        assert!(equal(
-            r#"{"list":[{"on":false},{"on":true}]}"#,
-            r#"{"list":[{},{"on":true}]}"#
-        ));
+        assert!(equal(r#"{"list":[{"on":false},{"on":true}]}"#, r#"{"list":[{},{"on":true}]}"#));
         assert!(!equal(r#"{"list":[{}]}"#, r#"{"list":[]}"#));
-        assert!(
-            !equal(r#"[{"depth":2}]"#, "[{}]"),
-            "the array itself has no properties"
-        );
+        assert!(!equal(r#"[{"depth":2}]"#, "[{}]"), "the array itself has no properties");
     }
 
     #[test]
@@ -629,10 +563,7 @@ mod tests {
             r#"{"properties":{"a":{"type":"string"},"default":{"type":"string"}}}"#,
             r#"{"properties":{"a":{"default":1}}"#,
         ] {
-            assert!(
-                Defaults::from_schema(schema.as_bytes()).is_none(),
-                "{schema}"
-            );
+            assert!(Defaults::from_schema(schema.as_bytes()).is_none(), "{schema}");
         }
         let deep = |depth| {
             let level = r#"{"properties":{"a":"#;
@@ -658,9 +589,8 @@ mod tests {
         let leaf = prop_oneof![
             prop::sample::select(&["null", "true", "false"][..]).prop_map(Model::Word),
             prop_oneof![-12..12i64, any::<i64>()].prop_flat_map(|digits| {
-                prop::sample::select(&[1, 10, 100_000, 1_000_000, 10_000_000][..]).prop_map(
-                    move |scale| Model::Number(digits.checked_mul(scale).unwrap_or(digits)),
-                )
+                prop::sample::select(&[1, 10, 100_000, 1_000_000, 10_000_000][..])
+                    .prop_map(move |scale| Model::Number(digits.checked_mul(scale).unwrap_or(digits)))
             }),
             "[sa-c\"\\\\\n/é😀]{0,2}".prop_map(Model::Text),
         ];
@@ -762,9 +692,7 @@ mod tests {
         write(
             model,
             &mut |bound| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 (state >> 33) as usize % bound
             },
             &mut out,

@@ -37,6 +37,12 @@ pub struct Str<'a> {
 }
 
 impl<'a> Str<'a> {
+    /// The string without characters, as it would be written `""`.
+    #[must_use]
+    pub(crate) fn empty() -> Self {
+        Self { raw: b"", escaped: false }
+    }
+
     /// The bytes between the quotes, with the escapes as written.
     #[must_use]
     pub fn raw(&self) -> &'a [u8] {
@@ -141,10 +147,7 @@ impl<'a> Str<'a> {
 
 impl fmt::Debug for Str<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Str")
-            .field("len", &self.raw.len())
-            .field("escaped", &self.escaped)
-            .finish()
+        f.debug_struct("Str").field("len", &self.raw.len()).field("escaped", &self.escaped).finish()
     }
 }
 
@@ -199,12 +202,7 @@ fn backslashes(word: u64) -> u64 {
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
-    digits
-        .first_chunk::<4>()?
-        .iter()
-        .try_fold(0, |unit, &digit| {
-            Some(unit << 4 | char::from(digit).to_digit(16)?)
-        })
+    digits.first_chunk::<4>()?.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
 /// UTF-8, for surrogates too.
@@ -242,12 +240,7 @@ impl<'a> Cursor<'a> {
     /// A cursor at a position in the text, such as the start of a span seen before.
     #[must_use]
     pub fn at(bytes: &'a [u8], pos: usize) -> Self {
-        Self {
-            bytes,
-            pos: pos.min(bytes.len()),
-            depth: 0,
-            failed: false,
-        }
+        Self { bytes, pos: pos.min(bytes.len()), depth: 0, failed: false }
     }
 
     /// The whole text.
@@ -354,11 +347,7 @@ impl<'a> Cursor<'a> {
     ///
     /// [`Invalid`] if anything else follows, or if there was an error before.
     pub fn end(&mut self) -> Result<(), Invalid> {
-        if self.peek().is_none() && !self.failed {
-            Ok(())
-        } else {
-            Err(Invalid)
-        }
+        if self.peek().is_none() && !self.failed { Ok(()) } else { Err(Invalid) }
     }
 
     fn open(&mut self, bracket: u8) -> Result<usize, Invalid> {
@@ -416,10 +405,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn elements<E: From<Invalid>>(
-        &mut self,
-        element: &mut impl FnMut(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn elements<E: From<Invalid>>(&mut self, element: &mut impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
         if self.peek() == Some(b']') {
             self.pos += 1;
             return Ok(());
@@ -819,9 +805,7 @@ mod tests {
     }
 
     fn nested(open: &str, close: &str, depth: usize) -> Vec<u8> {
-        [open.repeat(depth), "1".into(), close.repeat(depth)]
-            .concat()
-            .into_bytes()
+        [open.repeat(depth), "1".into(), close.repeat(depth)].concat().into_bytes()
     }
 
     #[test]
@@ -836,11 +820,7 @@ mod tests {
         }
         let mixed = nested("[", "]", MAX_DEPTH + 1);
         let mut cursor = Cursor::new(&mixed);
-        assert!(
-            cursor
-                .array::<Invalid>(|cursor| cursor.skip().map(drop))
-                .is_err()
-        );
+        assert!(cursor.array::<Invalid>(|cursor| cursor.skip().map(drop)).is_err());
         assert!(accepts(&nested("[", "]", 1_000_000)).is_none());
     }
 

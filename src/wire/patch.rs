@@ -72,15 +72,9 @@ impl Patch {
 
     /// Replaces a range with these bytes.
     pub fn replace(&mut self, range: Range<usize>, bytes: impl Into<Bytes>) {
-        let edit = Edit {
-            range,
-            bytes: bytes.into(),
-        };
+        let edit = Edit { range, bytes: bytes.into() };
         self.added = self.added.saturating_add(edit.bytes.len());
-        self.unordered |= self
-            .edits
-            .last()
-            .is_some_and(|last| edit.key() < last.key());
+        self.unordered |= self.edits.last().is_some_and(|last| edit.key() < last.key());
         self.edits.push(edit);
     }
 
@@ -122,8 +116,7 @@ impl Patch {
         if end > body.len() {
             return Err(Overlap);
         }
-        let mut patched =
-            BytesMut::with_capacity((body.len() - removed).saturating_add(self.added));
+        let mut patched = BytesMut::with_capacity((body.len() - removed).saturating_add(self.added));
         let mut copied = 0;
         self.in_order(|edit| {
             patched.extend_from_slice(body.get(copied..edit.range.start).ok_or(Overlap)?);
@@ -155,19 +148,13 @@ impl Patch {
             let from = patched.saturating_add(start - original);
             patched = from.saturating_add(edit.bytes.len());
             original = end;
-            positions.push(Placed {
-                patched: from..patched,
-                original: start..end,
-            });
+            positions.push(Placed { patched: from..patched, original: start..end });
             Ok(())
         })?;
         Ok(positions)
     }
 
-    fn in_order<'a>(
-        &'a self,
-        mut visit: impl FnMut(&'a Edit) -> Result<(), Overlap>,
-    ) -> Result<(), Overlap> {
+    fn in_order<'a>(&'a self, mut visit: impl FnMut(&'a Edit) -> Result<(), Overlap>) -> Result<(), Overlap> {
         if !self.unordered {
             return self.edits.iter().try_for_each(visit);
         }
@@ -179,10 +166,7 @@ impl Patch {
 
 impl fmt::Debug for Patch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patch")
-            .field("edits", &self.edits.len())
-            .field("added", &self.added)
-            .finish()
+        f.debug_struct("Patch").field("edits", &self.edits.len()).field("added", &self.added).finish()
     }
 }
 
@@ -215,13 +199,7 @@ mod tests {
 
     #[test]
     fn insertions_at_one_place_keep_their_order() {
-        let patch = patch(&[
-            (1..2, "B"),
-            (1..1, "1"),
-            (0..0, "0"),
-            (1..1, "2"),
-            (2..2, "3"),
-        ]);
+        let patch = patch(&[(1..2, "B"), (1..1, "1"), (0..0, "0"), (1..1, "2"), (2..2, "3")]);
         assert_eq!(patch.apply(b"abc").unwrap(), "0a12B3c");
         assert_eq!(patch.len(), 5);
         assert_eq!(patch.added(), 5);
@@ -261,10 +239,7 @@ mod tests {
 
     #[test]
     fn debug_tells_no_content() {
-        assert_eq!(
-            format!("{:?}", patch(&[(0..0, "secret")])),
-            "Patch { edits: 1, added: 6 }"
-        );
+        assert_eq!(format!("{:?}", patch(&[(0..0, "secret")])), "Patch { edits: 1, added: 6 }");
     }
 
     proptest! {

@@ -37,11 +37,9 @@ pub enum Frame<'a> {
 impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Event { name, data } => f
-                .debug_struct("Event")
-                .field("name", &name.len())
-                .field("data", &data.len())
-                .finish(),
+            Self::Event { name, data } => {
+                f.debug_struct("Event").field("name", &name.len()).field("data", &data.len()).finish()
+            }
             Self::Stray(line) => f.debug_tuple("Stray").field(&line.len()).finish(),
             Self::Oversized => f.write_str("Oversized"),
         }
@@ -175,6 +173,13 @@ impl SseSplitter {
         *self = Self::new(self.limit);
     }
 
+    /// The data of the event at hand, of which at least one line is complete, but not the blank line
+    /// after it. A client that reads line by line may act on it already.
+    #[must_use]
+    pub fn pending(&self) -> Option<&[u8]> {
+        (self.has_data && !self.skipping).then(|| &self.data[self.data_start..])
+    }
+
     /// How many bytes of the unfinished event are kept.
     #[must_use]
     pub fn buffered(&self) -> usize {
@@ -199,9 +204,7 @@ impl SseSplitter {
     /// Whether the event may have a line of this length.
     fn fits(&self, line: usize, event: &Borrowed<'_>) -> bool {
         let name = event.name.map_or(self.name.len(), <[u8]>::len);
-        let data = event
-            .data
-            .map_or(self.data.len() - self.data_start, <[u8]>::len);
+        let data = event.data.map_or(self.data.len() - self.data_start, <[u8]>::len);
         name.saturating_add(data).saturating_add(line) <= self.limit
     }
 
@@ -212,12 +215,7 @@ impl SseSplitter {
     }
 
     /// Reads the line that ends here, of which `rest` is in the chunk at hand.
-    fn line<'c>(
-        &mut self,
-        rest: &'c [u8],
-        event: &mut Borrowed<'c>,
-        frames: &mut dyn FnMut(Frame<'_>),
-    ) {
+    fn line<'c>(&mut self, rest: &'c [u8], event: &mut Borrowed<'c>, frames: &mut dyn FnMut(Frame<'_>)) {
         if mem::take(&mut self.dropping) {
             return;
         }
@@ -414,28 +412,13 @@ mod tests {
 
     #[test]
     fn follows_the_examples_of_the_standard() {
+        assert_eq!(whole("data: YHOO\ndata: +2\ndata: 10\n\n"), [event("", "YHOO\n+2\n10")]);
         assert_eq!(
-            whole("data: YHOO\ndata: +2\ndata: 10\n\n"),
-            [event("", "YHOO\n+2\n10")]
+            whole(": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event"),
+            [event("", "first event"), event("", "second event"), event("", " third event")]
         );
-        assert_eq!(
-            whole(
-                ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event"
-            ),
-            [
-                event("", "first event"),
-                event("", "second event"),
-                event("", " third event")
-            ]
-        );
-        assert_eq!(
-            whole("data\n\ndata\ndata\n\ndata:"),
-            [event("", ""), event("", "\n"), event("", "")]
-        );
-        assert_eq!(
-            whole("data:test\n\ndata: test\n\n"),
-            [event("", "test"), event("", "test")]
-        );
+        assert_eq!(whole("data\n\ndata\ndata\n\ndata:"), [event("", ""), event("", "\n"), event("", "")]);
+        assert_eq!(whole("data:test\n\ndata: test\n\n"), [event("", "test"), event("", "test")]);
     }
 
     #[test]
@@ -444,27 +427,15 @@ mod tests {
             whole("\u{feff}event: a\r\ndata: 1\r\n\r\nevent: b\rdata: 2\r\rdata: 3\n\n"),
             [event("a", "1"), event("b", "2"), event("", "3")]
         );
-        assert_eq!(
-            whole("event: a\n\ndata: 1\n\n"),
-            [event("", "1")],
-            "an event needs data"
-        );
+        assert_eq!(whole("event: a\n\ndata: 1\n\n"), [event("", "1")], "an event needs data");
         assert_eq!(whole("event: a\nevent: b\ndata: 1\n\n"), [event("b", "1")]);
-        assert_eq!(
-            whole("\u{feff}\u{feff}data: 1\n\n"),
-            [],
-            "the second mark is part of the field"
-        );
+        assert_eq!(whole("\u{feff}\u{feff}data: 1\n\n"), [], "the second mark is part of the field");
         assert_eq!(whole("datas: 1\ndat: 2\n\n"), []);
     }
 
     #[test]
     fn an_event_comes_with_the_first_byte_of_its_blank_line() {
-        for (stream, rest) in [
-            ("data: 1\r\n\r", "\n"),
-            ("data: 1\n\n", ""),
-            ("data: 1\r\r", ""),
-        ] {
+        for (stream, rest) in [("data: 1\r\n\r", "\n"), ("data: 1\n\n", ""), ("data: 1\r\r", "")] {
             let mut splitter = SseSplitter::new(100);
             let mut frames = Vec::new();
             for byte in stream.as_bytes().chunks(1) {
@@ -495,11 +466,7 @@ mod tests {
     #[test]
     fn bare_json_is_handed_on() {
         let stream = "data: 1\n{\"error\":1}\ndata: 2\n\n[{\"error\": 2}]";
-        let frames = [
-            Seen::Stray(b"{\"error\":1}".into()),
-            event("", "1\n2"),
-            Seen::Stray(b"[{\"error\": 2}]".into()),
-        ];
+        let frames = [Seen::Stray(b"{\"error\":1}".into()), event("", "1\n2"), Seen::Stray(b"[{\"error\": 2}]".into())];
         assert_eq!(whole(stream), frames);
         assert_eq!(split(100, stream.as_bytes().chunks(3)), frames);
     }
@@ -508,13 +475,7 @@ mod tests {
     fn an_event_over_the_limit_is_skipped_and_told_once() {
         let stream = b"event: x\ndata: 0123456789\ndata: 0123456789\ndata: 0\n\nevent: y\ndata: 1\n\n\
             data: 01234567890123456789\n{}\n\n: 0123456789012345678901234567890\ndata: 2\n\ndata: 3";
-        let frames = [
-            Seen::Oversized,
-            event("y", "1"),
-            Seen::Oversized,
-            event("", "2"),
-            event("", "3"),
-        ];
+        let frames = [Seen::Oversized, event("y", "1"), Seen::Oversized, event("", "2"), event("", "3")];
         for size in [1, 2, 7, 1000] {
             assert_eq!(split(20, stream.chunks(size)), frames, "{size}");
         }
@@ -529,10 +490,7 @@ mod tests {
         }
         let held = splitter.line.capacity() + splitter.data.capacity();
         splitter.feed(b"\r\n", &mut |_| {});
-        assert!(
-            splitter.line.capacity() + splitter.data.capacity() <= held,
-            "the line is moved"
-        );
+        assert!(splitter.line.capacity() + splitter.data.capacity() <= held, "the line is moved");
         splitter.feed(b"\r\n", &mut |_| {});
         let held = [&splitter.line, &splitter.data, &splitter.name].map(Vec::capacity);
         assert!(held.iter().sum::<usize>() <= 8 * 1024);
@@ -547,8 +505,7 @@ mod tests {
         assert_eq!(frames, [Seen::Event(Vec::new(), stream[6..].to_vec())]);
     }
 
-    const LINES: &str =
-        "((data|event|id|retry|dat|)(:| : |: |)([a-z:\u{e9}{]{0,4})|\\{[a-z:]{0,3}|\\[)";
+    const LINES: &str = "((data|event|id|retry|dat|)(:| : |: |)([a-z:\u{e9}{]{0,4})|\\{[a-z:]{0,3}|\\[)";
 
     proptest! {
         #[test]

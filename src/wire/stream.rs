@@ -109,15 +109,7 @@ impl JsonSplitter {
     /// A splitter that keeps at most `limit` bytes of a value.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            array: false,
-            state: State::Start(0),
-            value: Vec::new(),
-            skipping: false,
-            open: 0,
-            objects: 0,
-        }
+        Self { limit, array: false, state: State::Start(0), value: Vec::new(), skipping: false, open: 0, objects: 0 }
     }
 
     /// Reads the next bytes of the body.
@@ -154,11 +146,7 @@ impl JsonSplitter {
                 }
                 State::After => {
                     pos += 1;
-                    self.state = if byte == b',' {
-                        State::Next
-                    } else {
-                        State::Silent
-                    };
+                    self.state = if byte == b',' { State::Next } else { State::Silent };
                 }
                 State::Body | State::First | State::Next => {
                     start = pos;
@@ -349,15 +337,7 @@ mod tests {
     #[test]
     fn an_array_comes_in_elements() {
         let body = b"\xef\xbb\xbf [{\"a\":\"]}\\\"\"}\n,\r\n[1,[2]] , \"x\",12 ,true,null]\n";
-        let parts = [
-            of(r#"{"a":"]}\""}"#),
-            of("[1,[2]]"),
-            of("\"x\""),
-            of("12"),
-            of("true"),
-            of("null"),
-            Seen::End,
-        ];
+        let parts = [of(r#"{"a":"]}\""}"#), of("[1,[2]]"), of("\"x\""), of("12"), of("true"), of("null"), Seen::End];
         assert_eq!(whole(body), parts);
         assert_eq!(split(99, body.chunks(1)), parts);
         assert_eq!(whole(b"[]"), [Seen::End]);
@@ -386,9 +366,7 @@ mod tests {
 
     #[test]
     fn what_is_no_json_body_is_met_with_silence() {
-        for body in [
-            "<html>", "", "\u{feff}", "{\"a\":]", "{\"a\":1", "12a?", "}", ",", "\"open",
-        ] {
+        for body in ["<html>", "", "\u{feff}", "{\"a\":]", "{\"a\":1", "12a?", "}", ",", "\"open"] {
             assert_eq!(whole(body.as_bytes()), [], "{body}");
         }
         assert_eq!(whole(b"[1,]"), [of("1")]);
@@ -402,18 +380,9 @@ mod tests {
     fn a_value_over_the_limit_is_skipped() {
         let body = b"[{\"a\":\"0123456789\"},{\"b\":1}]";
         for size in [1, 2, 5, 100] {
-            assert_eq!(
-                split(8, body.chunks(size)),
-                [Seen::Oversized, of("{\"b\":1}"), Seen::End]
-            );
-            assert_eq!(
-                split(8, b"{\"a\":12345}".chunks(size)),
-                [Seen::Oversized, Seen::End]
-            );
-            assert_eq!(
-                split(4, b"[123456,1]".chunks(size)),
-                [Seen::Oversized, of("1"), Seen::End]
-            );
+            assert_eq!(split(8, body.chunks(size)), [Seen::Oversized, of("{\"b\":1}"), Seen::End]);
+            assert_eq!(split(8, b"{\"a\":12345}".chunks(size)), [Seen::Oversized, Seen::End]);
+            assert_eq!(split(4, b"[123456,1]".chunks(size)), [Seen::Oversized, of("1"), Seen::End]);
         }
     }
 
@@ -436,13 +405,9 @@ mod tests {
         ];
         leaf.prop_recursive(3, 20, 4, |inner| {
             prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4)
-                    .prop_map(|values| format!("[{}]", values.join(" ,"))),
+                prop::collection::vec(inner.clone(), 0..4).prop_map(|values| format!("[{}]", values.join(" ,"))),
                 prop::collection::vec(inner, 0..4).prop_map(|values| {
-                    let members: Vec<_> = values
-                        .iter()
-                        .map(|value| format!("\"]\" : {value}"))
-                        .collect();
+                    let members: Vec<_> = values.iter().map(|value| format!("\"]\" : {value}")).collect();
                     format!("{{{}}}", members.join(",\n"))
                 }),
             ]

@@ -11,8 +11,7 @@ use tower_reasoning_replay::testing::gemini::{Builder, GeminiProvider, Say, Scri
 pub(crate) const API: &str = "/v1beta/models/gemini-3-pro-preview";
 pub(crate) const OLD: &str = "/v1beta/models/gemini-2.5-pro";
 pub(crate) const IMAGE: &str = "/v1beta/models/gemini-3-pro-image-preview";
-pub(crate) const VERTEX: &str =
-    "/v1/projects/p/locations/global/publishers/google/models/gemini-3-pro-preview";
+pub(crate) const VERTEX: &str = "/v1/projects/p/locations/global/publishers/google/models/gemini-3-pro-preview";
 pub(crate) const CLOUD: &str = "/v1internal";
 pub(crate) const CLAUDE: &str = "claude-opus-4-5-thinking";
 
@@ -38,9 +37,7 @@ impl Answer {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// The messages of a stream, without the envelope of Cloud Code.
@@ -49,28 +46,20 @@ impl Answer {
         let events: Vec<Value> = if self.header("content-type") == "text/event-stream" {
             assert!(text.ends_with("\r\n\r\n"), "{text:?}");
             let events = text.split_terminator("\r\n\r\n");
-            events
-                .map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap())
-                .collect()
+            events.map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap()).collect()
         } else {
             match self.json() {
                 Value::Array(events) => events,
                 single => vec![single],
             }
         };
-        events
-            .into_iter()
-            .map(|event| event.get("response").cloned().unwrap_or(event))
-            .collect()
+        events.into_iter().map(|event| event.get("response").cloned().unwrap_or(event)).collect()
     }
 
     /// Everything that candidate `index` says.
     pub(crate) fn parts(&self, index: u64) -> Vec<Value> {
         let events = self.events();
-        let candidates = events
-            .iter()
-            .filter_map(|event| event["candidates"].as_array())
-            .flatten();
+        let candidates = events.iter().filter_map(|event| event["candidates"].as_array()).flatten();
         candidates
             .filter(|candidate| candidate["index"] == index)
             .filter_map(|candidate| candidate["content"]["parts"].as_array().cloned())
@@ -86,13 +75,8 @@ impl Answer {
 pub(crate) async fn send(provider: &GeminiProvider, request: Request<Full<Bytes>>) -> Answer {
     let response = provider.clone().oneshot(request).await.unwrap();
     let (head, mut body) = response.into_parts();
-    let mut answer = Answer {
-        status: head.status,
-        headers: head.headers,
-        frames: vec![],
-        trailers: None,
-        broken: false,
-    };
+    let mut answer =
+        Answer { status: head.status, headers: head.headers, frames: vec![], trailers: None, broken: false };
     while let Some(frame) = body.frame().await {
         match frame.map(Frame::into_data) {
             Ok(Ok(data)) => answer.frames.push(data),
@@ -105,19 +89,13 @@ pub(crate) async fn send(provider: &GeminiProvider, request: Request<Full<Bytes>
 }
 
 pub(crate) async fn post(provider: &GeminiProvider, path: &str, body: &Value) -> Answer {
-    let request = Request::post(path)
-        .body(Full::new(Bytes::from(body.to_string())))
-        .unwrap();
+    let request = Request::post(path).body(Full::new(Bytes::from(body.to_string()))).unwrap();
     send(provider, request).await
 }
 
 /// Asks with these contents; `path` is one of the constants, with or without a method.
 pub(crate) async fn ask(provider: &GeminiProvider, path: &str, contents: &[Value]) -> Answer {
-    let method = if path.contains(':') {
-        ""
-    } else {
-        ":generateContent"
-    };
+    let method = if path.contains(':') { "" } else { ":generateContent" };
     let body = if path.starts_with(CLOUD) {
         json!({"model": "gemini-3-pro-preview", "project": "p", "request": {"contents": contents}})
     } else {
@@ -137,11 +115,7 @@ pub(crate) fn user(text: &str) -> Value {
 
 /// Answers every call of a model content.
 pub(crate) fn responses(content: &Value) -> Value {
-    let calls = content["parts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|part| part.get("functionCall"));
+    let calls = content["parts"].as_array().unwrap().iter().filter_map(|part| part.get("functionCall"));
     let parts: Vec<Value> = calls
         .map(|call| {
             let mut response = json!({"name": call["name"], "response": {"ok": true}});
@@ -181,10 +155,7 @@ pub(crate) async fn first_step(provider: &GeminiProvider, path: &str) -> Vec<Val
 
 pub(crate) fn call_part(content: &mut Value) -> &mut Value {
     let parts = content["parts"].as_array_mut().unwrap();
-    parts
-        .iter_mut()
-        .find(|part| part.get("functionCall").is_some())
-        .unwrap()
+    parts.iter_mut().find(|part| part.get("functionCall").is_some()).unwrap()
 }
 
 #[track_caller]
@@ -196,24 +167,13 @@ pub(crate) fn accepted(answer: &Answer) {
 pub(crate) fn refused(answer: &Answer, message: &str) {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text());
     let body = serde_json::from_slice::<Value>(&answer.bytes()).unwrap();
-    let error = if body.is_array() {
-        &body[0]["error"]
-    } else {
-        &body["error"]
-    };
-    assert_eq!(
-        (&error["code"], &error["status"]),
-        (&json!(400), &json!("INVALID_ARGUMENT"))
-    );
+    let error = if body.is_array() { &body[0]["error"] } else { &body["error"] };
+    assert_eq!((&error["code"], &error["status"]), (&json!(400), &json!("INVALID_ARGUMENT")));
     let said = error["message"].as_str().unwrap();
     assert!(said.contains(message), "{said}");
 }
 
 /// The finish reason of the first candidate in each event.
 pub(crate) fn reasons(answer: &Answer) -> Vec<Value> {
-    answer
-        .events()
-        .iter()
-        .map(|event| event["candidates"][0]["finishReason"].clone())
-        .collect()
+    answer.events().iter().map(|event| event["candidates"][0]["finishReason"].clone()).collect()
 }

@@ -74,19 +74,13 @@ impl MemoryStoreBuilder {
             ));
         }
         if self.max_ledgers == 0 || self.max_ledgers > 1 << 31 {
-            return Err(MemoryStoreError(
-                "`max_ledgers` is out of range: allow 1 to 2^31 ledgers",
-            ));
+            return Err(MemoryStoreError("`max_ledgers` is out of range: allow 1 to 2^31 ledgers"));
         }
         if self.limits.items == 0 {
-            return Err(MemoryStoreError(
-                "`max_items_per_ledger` is zero: allow at least one item",
-            ));
+            return Err(MemoryStoreError("`max_items_per_ledger` is zero: allow at least one item"));
         }
         if self.limits.bytes == 0 {
-            return Err(MemoryStoreError(
-                "`max_bytes_per_ledger` is zero: allow at least one byte",
-            ));
+            return Err(MemoryStoreError("`max_bytes_per_ledger` is zero: allow at least one byte"));
         }
         if self.max_bytes < self.limits.bytes as u64 {
             return Err(MemoryStoreError(

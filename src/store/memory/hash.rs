@@ -70,10 +70,7 @@ mod tests {
                 buckets[(hash >> shift) as usize & 15] += 1;
             }
             let mean = hashes.len() / 16;
-            assert!(
-                buckets.iter().all(|count| count.abs_diff(mean) < mean / 4),
-                "{shift}: {buckets:?}"
-            );
+            assert!(buckets.iter().all(|count| count.abs_diff(mean) < mean / 4), "{shift}: {buckets:?}");
         }
     }
 }

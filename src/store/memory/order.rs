@@ -21,13 +21,7 @@ struct Node {
 
 impl Order {
     pub(super) const fn new() -> Self {
-        Self {
-            nodes: Vec::new(),
-            front: NONE,
-            back: NONE,
-            free: NONE,
-            len: 0,
-        }
+        Self { nodes: Vec::new(), front: NONE, back: NONE, free: NONE, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -36,19 +30,12 @@ impl Order {
 
     /// The scope whose last use is longest ago, and when that was.
     pub(super) fn oldest(&self) -> Option<(Scope, u64)> {
-        self.nodes
-            .get(self.front as usize)
-            .map(|node| (node.scope, node.used))
+        self.nodes.get(self.front as usize).map(|node| (node.scope, node.used))
     }
 
     /// Adds a scope as the one that was used last. Returns its slot.
     pub(super) fn push(&mut self, scope: Scope, used: u64) -> u32 {
-        let node = Node {
-            scope,
-            used,
-            before: NONE,
-            after: NONE,
-        };
+        let node = Node { scope, used, before: NONE, after: NONE };
         let slot = if let Some(vacant) = self.nodes.get_mut(self.free as usize) {
             let slot = self.free;
             self.free = vacant.after;

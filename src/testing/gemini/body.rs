@@ -31,10 +31,7 @@ impl ProviderError {
     }
 
     pub(super) fn because(what: &'static str, source: Box<dyn StdError + Send + Sync>) -> Self {
-        Self {
-            what,
-            source: Some(source),
-        }
+        Self { what, source: Some(source) }
     }
 }
 
@@ -74,9 +71,7 @@ impl ProviderBody {
                 let whole = Bytes::from(chunks.concat());
                 (0..whole.len())
                     .step_by(size.max(1))
-                    .map(|start| {
-                        whole.slice(start..whole.len().min(start.saturating_add(size.max(1))))
-                    })
+                    .map(|start| whole.slice(start..whole.len().min(start.saturating_add(size.max(1)))))
                     .collect()
             }
         };
@@ -86,11 +81,7 @@ impl ProviderBody {
         let mut cut = false;
         let count = chunks.len();
         let pauses = |at: usize, steps: &mut VecDeque<Step>| {
-            for (_, pause) in config
-                .stalls
-                .iter()
-                .filter(|(before, _)| faulty && *before == at)
-            {
+            for (_, pause) in config.stalls.iter().filter(|(before, _)| faulty && *before == at) {
                 steps.push_back(Step::Pause(*pause));
             }
         };
@@ -113,19 +104,12 @@ impl ProviderBody {
             pauses(count, &mut steps);
             if config.trailers {
                 let mut trailers = HeaderMap::new();
-                trailers.insert(
-                    HeaderName::from_static("x-provider-trailer"),
-                    HeaderValue::from_static("end"),
-                );
+                trailers.insert(HeaderName::from_static("x-provider-trailer"), HeaderValue::from_static("end"));
                 steps.push_back(Step::Trailers(trailers));
             }
         }
         let exact = (!stream && !config.trailers).then_some(exact);
-        Self {
-            steps,
-            pause: None,
-            exact,
-        }
+        Self { steps, pause: None, exact }
     }
 }
 
@@ -133,10 +117,7 @@ impl Body for ProviderBody {
     type Data = Bytes;
     type Error = ProviderError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProviderError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProviderError>>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 ready!(pause.as_mut().poll(cx));
@@ -149,17 +130,13 @@ impl Body for ProviderBody {
                     continue;
                 }
                 Some(Step::Chunk(chunk)) => {
-                    self.exact = self
-                        .exact
-                        .map(|exact| exact.saturating_sub(chunk.len() as u64));
+                    self.exact = self.exact.map(|exact| exact.saturating_sub(chunk.len() as u64));
                     Some(Ok(Frame::data(chunk)))
                 }
                 Some(Step::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
                 Some(Step::Cut) => {
                     self.steps.clear();
-                    Some(Err(ProviderError::new(
-                        "the connection was cut while the body was under way",
-                    )))
+                    Some(Err(ProviderError::new("the connection was cut while the body was under way")))
                 }
             });
         }
@@ -170,16 +147,13 @@ impl Body for ProviderBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.exact
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.exact.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl fmt::Debug for ProviderBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProviderBody")
-            .field("steps", &self.steps.len())
-            .finish_non_exhaustive()
+        f.debug_struct("ProviderBody").field("steps", &self.steps.len()).finish_non_exhaustive()
     }
 }
 

@@ -59,9 +59,7 @@ pub(super) fn check(contents: &[Content], context: &Context<'_>) -> (Tally, Resu
     }
     let verdict = layout(contents, context.counting).and_then(|()| match context.family {
         Family::Gemini2 => Ok(()),
-        Family::Gemini3 => context
-            .valid(&marks)
-            .and_then(|()| context.calls(contents, &marks)),
+        Family::Gemini3 => context.valid(&marks).and_then(|()| context.calls(contents, &marks)),
         Family::Gemini3Image => context
             .valid(&marks)
             .and_then(|()| context.calls(contents, &marks))
@@ -73,9 +71,7 @@ pub(super) fn check(contents: &[Content], context: &Context<'_>) -> (Tally, Resu
 
 /// Calls follow a user turn or responses, and as many responses follow as there were calls.
 fn layout(contents: &[Content], counting: bool) -> Result<(), Refusal> {
-    let mut runs = contents
-        .chunk_by(|one, other| one.model == other.model)
-        .peekable();
+    let mut runs = contents.chunk_by(|one, other| one.model == other.model).peekable();
     let mut first = true;
     let mut open = 0;
     while let Some(run) = runs.next() {
@@ -102,10 +98,7 @@ fn layout(contents: &[Content], counting: bool) -> Result<(), Refusal> {
 
 /// Where the current turn starts: the last user content without function responses.
 fn current_turn(contents: &[Content]) -> usize {
-    contents
-        .iter()
-        .rposition(|content| !content.model && !content.has_response())
-        .unwrap_or(0)
+    contents.iter().rposition(|content| !content.model && !content.has_response()).unwrap_or(0)
 }
 
 impl Context<'_> {
@@ -122,11 +115,7 @@ impl Context<'_> {
             .map(|content| {
                 (0..content.parts.len())
                     .map(|at| {
-                        let Some(signature) = content
-                            .parts
-                            .get(at)
-                            .and_then(|part| part.signature.as_deref())
-                        else {
+                        let Some(signature) = content.parts.get(at).and_then(|part| part.signature.as_deref()) else {
                             return Mark::Unsigned;
                         };
                         if let Some(accepted) = sentinels.verdict(signature) {
@@ -136,8 +125,7 @@ impl Context<'_> {
                             Some(issued)
                                 if self.fits(&issued, content, at)
                                     && (seen.insert(signature) || !self.config.bind_signatures)
-                                    && (issued.number >= newest
-                                        || !self.config.order_signatures) =>
+                                    && (issued.number >= newest || !self.config.order_signatures) =>
                             {
                                 newest = issued.number;
                                 Mark::Genuine(issued)
@@ -151,15 +139,11 @@ impl Context<'_> {
     }
 
     fn fits(&self, issued: &Issued, content: &Content, at: usize) -> bool {
-        if issued.surface != self.surface
-            || (self.config.bind_credentials && issued.credential != self.credential)
-        {
+        if issued.surface != self.surface || (self.config.bind_credentials && issued.credential != self.credential) {
             return false;
         }
         !self.config.bind_signatures
-            || (issued.model == self.model
-                && content.model
-                && self.signs(issued, &content.parts, at))
+            || (issued.model == self.model && content.model && self.signs(issued, &content.parts, at))
     }
 
     /// Whether `issued` is for the part with number `at`.
@@ -169,25 +153,15 @@ impl Context<'_> {
         };
         let before = parts.get(..at).unwrap_or_default();
         match &part.data {
-            Data::Text(text)
-                if text.is_empty() && !part.thought && issued.kind == SignedKind::Call =>
-            {
+            Data::Text(text) if text.is_empty() && !part.thought && issued.kind == SignedKind::Call => {
                 self.config.detach_call_signatures
-                    && before
-                        .last()
-                        .is_some_and(|call| is_call(&call.data, &issued.content))
+                    && before.last().is_some_and(|call| is_call(&call.data, &issued.content))
             }
             Data::Text(text) if self.family == Family::Claude => {
-                part.thought
-                    && issued.kind == SignedKind::Thought
-                    && issued.content.as_str() == Some(text.as_str())
+                part.thought && issued.kind == SignedKind::Thought && issued.content.as_str() == Some(text.as_str())
             }
             Data::Text(_) => {
-                let kind = if part.thought {
-                    SignedKind::Thought
-                } else {
-                    SignedKind::Text
-                };
+                let kind = if part.thought { SignedKind::Thought } else { SignedKind::Text };
                 let start = before
                     .iter()
                     .rposition(|other| {
@@ -205,20 +179,12 @@ impl Context<'_> {
                         _ => None,
                     })
                     .collect();
-                issued.kind == kind
-                    && issued
-                        .content
-                        .as_str()
-                        .is_some_and(|issued| run.contains(issued))
+                issued.kind == kind && issued.content.as_str().is_some_and(|issued| run.contains(issued))
             }
-            Data::Call { .. } => {
-                issued.kind == SignedKind::Call && is_call(&part.data, &issued.content)
-            }
+            Data::Call { .. } => issued.kind == SignedKind::Call && is_call(&part.data, &issued.content),
             Data::Response { .. } => false,
             Data::Media(media) => issued.kind == SignedKind::Media && *media == issued.content,
-            Data::Native(native) => {
-                issued.kind == SignedKind::Native && same(native, &issued.content)
-            }
+            Data::Native(native) => issued.kind == SignedKind::Native && same(native, &issued.content),
         }
     }
 
@@ -226,33 +192,23 @@ impl Context<'_> {
         if !marks.iter().flatten().any(|mark| matches!(mark, Mark::Bad)) {
             return Ok(());
         }
-        Err(Refusal::argument(
-            match (self.surface, self.config.wording) {
-                (Surface::Vertex, _) => {
-                    "Unable to submit request because Thought signature is not valid.. Learn more: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/gemini"
-                }
-                (_, InvalidWording::Corrupted) => "Corrupted thought signature.",
-                (_, InvalidWording::Invalid) => "Invalid thought signature.",
-            },
-        ))
+        Err(Refusal::argument(match (self.surface, self.config.wording) {
+            (Surface::Vertex, _) => {
+                "Unable to submit request because Thought signature is not valid.. Learn more: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/gemini"
+            }
+            (_, InvalidWording::Corrupted) => "Corrupted thought signature.",
+            (_, InvalidWording::Invalid) => "Invalid thought signature.",
+        }))
     }
 
     /// The first call of each model content of the current turn is signed.
     fn calls(&self, contents: &[Content], marks: &[Vec<Mark>]) -> Result<(), Refusal> {
-        let steps = contents
-            .iter()
-            .zip(marks)
-            .enumerate()
-            .skip(current_turn(contents));
+        let steps = contents.iter().zip(marks).enumerate().skip(current_turn(contents));
         for (number, (content, marks)) in steps.filter(|(_, (content, _))| content.model) {
-            let first = content
-                .parts
-                .iter()
-                .enumerate()
-                .find_map(|(at, part)| match &part.data {
-                    Data::Call { name, .. } => Some((at, name)),
-                    _ => None,
-                });
+            let first = content.parts.iter().enumerate().find_map(|(at, part)| match &part.data {
+                Data::Call { name, .. } => Some((at, name)),
+                _ => None,
+            });
             let Some((at, name)) = first else { continue };
             let detached = matches!(marks.get(at + 1), Some(Mark::Genuine(issued))
                 if issued.kind == SignedKind::Call
@@ -299,9 +255,7 @@ impl Context<'_> {
                     Data::Media(_) => "Image",
                     _ => continue,
                 };
-                let empty = run
-                    .iter()
-                    .all(|(_, part, _)| matches!(&part.data, Data::Text(text) if text.is_empty()));
+                let empty = run.iter().all(|(_, part, _)| matches!(&part.data, Data::Text(text) if text.is_empty()));
                 if !empty && !run.iter().any(|(_, _, mark)| mark.is_signed()) {
                     return Err(Refusal::missing(format!(
                         "{what} part is missing a thought_signature in content position {}, part position {}. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details.",
@@ -320,13 +274,10 @@ impl Context<'_> {
             for (at, (part, mark)) in content.parts.iter().zip(marks).enumerate() {
                 let place = format!("messages.{number}.content.{at}");
                 if matches!(mark, Mark::Bad) {
-                    return Err(self
-                        .anthropic(&format!("{place}: Invalid `signature` in `thinking` block")));
+                    return Err(self.anthropic(&format!("{place}: Invalid `signature` in `thinking` block")));
                 }
                 if part.thought && !mark.is_signed() {
-                    return Err(
-                        self.anthropic(&format!("{place}.thinking.signature: Field required"))
-                    );
+                    return Err(self.anthropic(&format!("{place}.thinking.signature: Field required")));
                 }
             }
         }
@@ -372,10 +323,7 @@ fn ids(contents: &[Content]) -> Result<(), Refusal> {
             let place = format!("messages.{number}.content.{at}");
             match &part.data {
                 Data::Call { id: None, .. } => {
-                    return Err(anthropic(
-                        &format!("{place}.tool_use.id: Field required"),
-                        "ids",
-                    ));
+                    return Err(anthropic(&format!("{place}.tool_use.id: Field required"), "ids"));
                 }
                 Data::Call { id: Some(id), .. } => {
                     next.insert(id.as_str());

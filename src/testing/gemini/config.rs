@@ -46,23 +46,13 @@ impl Sentinels {
     /// Both phrases in both forms: the default.
     #[must_use]
     pub fn all() -> Self {
-        Self {
-            skip: true,
-            context: true,
-            literal: true,
-            base64: true,
-        }
+        Self { skip: true, context: true, literal: true, base64: true }
     }
 
     /// None: the constants are invalid signatures.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            skip: false,
-            context: false,
-            literal: false,
-            base64: false,
-        }
+        Self { skip: false, context: false, literal: false, base64: false }
     }
 
     /// Whether `skip_thought_signature_validator` is taken.
@@ -95,17 +85,15 @@ impl Sentinels {
 
     /// Whether these bytes, decoded from a signature field, are a sentinel, and whether it is accepted.
     pub(super) fn verdict(self, decoded: &[u8]) -> Option<bool> {
-        [(Self::SKIP, self.skip), (Self::CONTEXT, self.context)]
-            .into_iter()
-            .find_map(|(phrase, accepted)| {
-                if decoded == phrase.as_bytes() {
-                    Some(accepted && self.base64)
-                } else if base64::decode(phrase).is_some_and(|literal| literal == decoded) {
-                    Some(accepted && self.literal)
-                } else {
-                    None
-                }
-            })
+        [(Self::SKIP, self.skip), (Self::CONTEXT, self.context)].into_iter().find_map(|(phrase, accepted)| {
+            if decoded == phrase.as_bytes() {
+                Some(accepted && self.base64)
+            } else if base64::decode(phrase).is_some_and(|literal| literal == decoded) {
+                Some(accepted && self.literal)
+            } else {
+                None
+            }
+        })
     }
 }
 
@@ -483,33 +471,14 @@ mod tests {
 
     #[test]
     fn sentinels_are_told_by_their_decoded_bytes() {
-        let verdict =
-            |policy: Sentinels, text: &str| policy.verdict(&base64::decode(text).unwrap());
+        let verdict = |policy: Sentinels, text: &str| policy.verdict(&base64::decode(text).unwrap());
         let encoded = "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I=";
         assert_eq!(verdict(Sentinels::all(), Sentinels::SKIP), Some(true));
-        assert_eq!(
-            verdict(Sentinels::all(), encoded.trim_end_matches('=')),
-            Some(true)
-        );
-        assert_eq!(
-            verdict(
-                Sentinels::all(),
-                "Y29udGV4dF9lbmdpbmVlcmluZ19pc190aGVfd2F5X3RvX2dv"
-            ),
-            Some(true)
-        );
-        assert_eq!(
-            verdict(Sentinels::all().literal(false), Sentinels::SKIP),
-            Some(false)
-        );
-        assert_eq!(
-            verdict(Sentinels::all().base64(false), encoded),
-            Some(false)
-        );
-        assert_eq!(
-            verdict(Sentinels::all().context(false), Sentinels::CONTEXT),
-            Some(false)
-        );
+        assert_eq!(verdict(Sentinels::all(), encoded.trim_end_matches('=')), Some(true));
+        assert_eq!(verdict(Sentinels::all(), "Y29udGV4dF9lbmdpbmVlcmluZ19pc190aGVfd2F5X3RvX2dv"), Some(true));
+        assert_eq!(verdict(Sentinels::all().literal(false), Sentinels::SKIP), Some(false));
+        assert_eq!(verdict(Sentinels::all().base64(false), encoded), Some(false));
+        assert_eq!(verdict(Sentinels::all().context(false), Sentinels::CONTEXT), Some(false));
         assert_eq!(verdict(Sentinels::none(), encoded), Some(false));
         assert_eq!(verdict(Sentinels::all(), "AAAA"), None);
     }

@@ -42,24 +42,13 @@ impl Frame<'_> {
     pub(super) fn node(&self, event: &Event) -> Node {
         let mut fields = Vec::new();
         if !event.candidates.is_empty() {
-            let candidates = event
-                .candidates
-                .iter()
-                .map(|candidate| self.candidate(candidate))
-                .collect();
+            let candidates = event.candidates.iter().map(|candidate| self.candidate(candidate)).collect();
             fields.push(("candidates", Node::Array(candidates)));
         }
         if let Some(reason) = &event.block_reason {
-            fields.push((
-                "promptFeedback",
-                Node::Object(vec![("blockReason", reason.as_str().into())]),
-            ));
+            fields.push(("promptFeedback", Node::Object(vec![("blockReason", reason.as_str().into())])));
         }
-        let parts: usize = event
-            .candidates
-            .iter()
-            .map(|candidate| candidate.parts.len())
-            .sum();
+        let parts: usize = event.candidates.iter().map(|candidate| candidate.parts.len()).sum();
         let mut usage = vec![("promptTokenCount", self.prompt_tokens.into())];
         if parts > 0 {
             usage.push(("candidatesTokenCount", (parts * 3).into()));
@@ -70,10 +59,7 @@ impl Frame<'_> {
         fields.push(("responseId", self.response_id.as_str().into()));
         let response = Node::Object(fields);
         match &self.trace_id {
-            Some(trace) => Node::Object(vec![
-                ("response", response),
-                ("traceId", trace.as_str().into()),
-            ]),
+            Some(trace) => Node::Object(vec![("response", response), ("traceId", trace.as_str().into())]),
             None => response,
         }
     }
@@ -112,27 +98,17 @@ fn number(finish: &str) -> Option<u32> {
         "SPII",
         "MALFORMED_FUNCTION_CALL",
     ];
-    (1..)
-        .zip(REASONS)
-        .find(|(_, reason)| *reason == finish)
-        .map(|(number, _)| number)
+    (1..).zip(REASONS).find(|(_, reason)| *reason == finish).map(|(number, _)| number)
 }
 
 /// The chunks of a body with these messages.
 pub(super) fn chunks(method: Method, nodes: &[Node], style: Style, complete: bool) -> Vec<Vec<u8>> {
-    let compact = Style {
-        pretty: false,
-        ..style
-    };
-    let pretty = Style {
-        pretty: true,
-        ..style
-    };
+    let compact = Style { pretty: false, ..style };
+    let pretty = Style { pretty: true, ..style };
     match method {
-        Method::StreamSse => nodes
-            .iter()
-            .map(|node| format!("data: {}\r\n\r\n", compact.write(node)).into_bytes())
-            .collect(),
+        Method::StreamSse => {
+            nodes.iter().map(|node| format!("data: {}\r\n\r\n", compact.write(node)).into_bytes()).collect()
+        }
         Method::StreamArray => {
             let elements = nodes.iter().enumerate().map(|(at, node)| {
                 let opening = if at == 0 { "[" } else { "\n,\r\n" };
@@ -140,10 +116,7 @@ pub(super) fn chunks(method: Method, nodes: &[Node], style: Style, complete: boo
             });
             elements.chain(complete.then(|| b"\n]".to_vec())).collect()
         }
-        _ => nodes
-            .iter()
-            .map(|node| format!("{}\n", pretty.write(node)).into_bytes())
-            .collect(),
+        _ => nodes.iter().map(|node| format!("{}\n", pretty.write(node)).into_bytes()).collect(),
     }
 }
 
@@ -151,49 +124,29 @@ pub(super) fn chunks(method: Method, nodes: &[Node], style: Style, complete: boo
 pub(super) fn plain(text: Option<&str>, finish: Option<&str>) -> Event {
     let candidate = Candidate {
         index: 0,
-        parts: text
-            .map(|text| text_part(text, false, None))
-            .into_iter()
-            .collect(),
+        parts: text.map(|text| text_part(text, false, None)).into_iter().collect(),
         finish: finish.map(ToOwned::to_owned),
     };
-    Event {
-        candidates: vec![candidate],
-        block_reason: None,
-        terminal: finish.is_some(),
-    }
+    Event { candidates: vec![candidate], block_reason: None, terminal: finish.is_some() }
 }
 
 /// The events of an answer; one, if it is no stream.
 pub(super) fn events(turn: &Turn, context: &Context<'_>, stream: bool) -> Vec<Event> {
     if let Some(reason) = &turn.block_reason {
-        return vec![Event {
-            candidates: Vec::new(),
-            block_reason: Some(reason.clone()),
-            terminal: true,
-        }];
+        return vec![Event { candidates: Vec::new(), block_reason: Some(reason.clone()), terminal: true }];
     }
     let candidates: Vec<Vec<Candidate>> = turn
         .candidates
         .iter()
         .enumerate()
         .map(|(index, says)| {
-            let mut speaker = Speaker {
-                context,
-                stream,
-                steps: Vec::new(),
-                tool_id: String::new(),
-            };
+            let mut speaker = Speaker { context, stream, steps: Vec::new(), tool_id: String::new() };
             speaker.candidate(index, says, turn.finish_reason.as_deref())
         })
         .collect();
     if !stream {
         let candidates = candidates.into_iter().flatten().collect();
-        return vec![Event {
-            candidates,
-            block_reason: None,
-            terminal: true,
-        }];
+        return vec![Event { candidates, block_reason: None, terminal: true }];
     }
     // The candidates take turns.
     let longest = candidates.iter().map(Vec::len).max().unwrap_or(0);
@@ -202,11 +155,7 @@ pub(super) fn events(turn: &Turn, context: &Context<'_>, stream: bool) -> Vec<Ev
     for _ in 0..longest {
         for candidate in queues.iter_mut().filter_map(Iterator::next) {
             let terminal = candidate.finish.is_some();
-            events.push(Event {
-                candidates: vec![candidate],
-                block_reason: None,
-                terminal,
-            });
+            events.push(Event { candidates: vec![candidate], block_reason: None, terminal });
         }
     }
     events
@@ -217,11 +166,7 @@ enum Piece<'a> {
     Thought(&'a str),
     Text(Vec<&'a str>),
     Call(&'a str, &'a Value),
-    Native {
-        field: &'static str,
-        content: Vec<(&'static str, Node)>,
-        signed: bool,
-    },
+    Native { field: &'static str, content: Vec<(&'static str, Node)>, signed: bool },
     Media(&'a str, &'a Bytes),
 }
 
@@ -263,19 +208,12 @@ impl Speaker<'_> {
                         Family::Gemini2 | Family::Claude => false,
                     };
                     if old_first {
-                        let first = run
-                            .first()
-                            .map(|text| self.split(text).first().copied().unwrap_or_default());
-                        let signature =
-                            self.sign(SignedKind::Text, first.unwrap_or_default().into());
+                        let first = run.first().map(|text| self.split(text).first().copied().unwrap_or_default());
+                        let signature = self.sign(SignedKind::Text, first.unwrap_or_default().into());
                         self.text(run, false, Some(&signature), true);
                     } else {
-                        let signature =
-                            ends.then(|| self.sign(SignedKind::Text, run.concat().into()));
-                        detached = last
-                            && signature.is_some()
-                            && self.stream
-                            && place != AnswerSignature::OnText;
+                        let signature = ends.then(|| self.sign(SignedKind::Text, run.concat().into()));
+                        detached = last && signature.is_some() && self.stream && place != AnswerSignature::OnText;
                         self.text(run, false, signature.as_deref(), false);
                     }
                 }
@@ -288,11 +226,7 @@ impl Speaker<'_> {
                     first_call = false;
                     self.call(name, args, signed);
                 }
-                Piece::Native {
-                    field,
-                    content,
-                    signed,
-                } => {
+                Piece::Native { field, content, signed } => {
                     let signed = *signed && family != Family::Claude;
                     self.native(field, content, signed);
                 }
@@ -316,24 +250,14 @@ impl Speaker<'_> {
         let steps = std::mem::take(&mut self.steps);
         if !self.stream {
             let parts = steps.into_iter().flatten().collect();
-            return vec![Candidate {
-                index,
-                parts,
-                finish: Some(finish.to_owned()),
-            }];
+            return vec![Candidate { index, parts, finish: Some(finish.to_owned()) }];
         }
         let ends_with_text = detached
             || steps.last().and_then(|step| step.first()).is_some_and(
                 |node| matches!(node, Node::Object(fields) if fields.iter().any(|(name, _)| *name == "text")),
             );
-        let mut candidates: Vec<Candidate> = steps
-            .into_iter()
-            .map(|parts| Candidate {
-                index,
-                parts,
-                finish: None,
-            })
-            .collect();
+        let mut candidates: Vec<Candidate> =
+            steps.into_iter().map(|parts| Candidate { index, parts, finish: None }).collect();
         let late = (detached && place == AnswerSignature::AfterFinish && candidates.len() > 1)
             .then(|| candidates.pop())
             .flatten();
@@ -341,37 +265,22 @@ impl Speaker<'_> {
         let apart = if ends_with_text {
             place == AnswerSignature::BeforeFinish && detached
         } else {
-            new && place != AnswerSignature::OnText
-                && self.context.surface != Surface::Vertex
-                && !candidates.is_empty()
+            new && place != AnswerSignature::OnText && self.context.surface != Surface::Vertex && !candidates.is_empty()
         };
         if apart {
             let parts = vec![text_part("", false, None)];
-            candidates.push(Candidate {
-                index,
-                parts,
-                finish: None,
-            });
+            candidates.push(Candidate { index, parts, finish: None });
         }
         let size = self.context.config.parts_per_event;
         let mut candidates: Vec<Candidate> = candidates
             .chunks_mut(size)
             .map(|group| {
-                let parts = group
-                    .iter_mut()
-                    .flat_map(|candidate| std::mem::take(&mut candidate.parts));
-                Candidate {
-                    index,
-                    parts: parts.collect(),
-                    finish: None,
-                }
+                let parts = group.iter_mut().flat_map(|candidate| std::mem::take(&mut candidate.parts));
+                Candidate { index, parts: parts.collect(), finish: None }
             })
             .collect();
         if candidates.is_empty() {
-            candidates.push(Candidate {
-                index,
-                ..Candidate::default()
-            });
+            candidates.push(Candidate { index, ..Candidate::default() });
         }
         if let Some(last) = candidates.last_mut() {
             last.finish = Some(finish.to_owned());
@@ -394,46 +303,29 @@ impl Speaker<'_> {
                 }
                 Say::ExecutableCode(code) => pieces.push(Piece::Native {
                     field: "executableCode",
-                    content: vec![
-                        ("language", "PYTHON".into()),
-                        ("code", code.as_str().into()),
-                    ],
+                    content: vec![("language", "PYTHON".into()), ("code", code.as_str().into())],
                     signed: true,
                 }),
                 Say::CodeResult(output) => pieces.push(Piece::Native {
                     field: "codeExecutionResult",
-                    content: vec![
-                        ("outcome", "OUTCOME_OK".into()),
-                        ("output", output.as_str().into()),
-                    ],
+                    content: vec![("outcome", "OUTCOME_OK".into()), ("output", output.as_str().into())],
                     signed: false,
                 }),
                 Say::ToolCall { tool_type, args } => pieces.push(Piece::Native {
                     field: "toolCall",
-                    content: vec![
-                        ("toolType", tool_type.as_str().into()),
-                        ("args", args.clone().into()),
-                    ],
+                    content: vec![("toolType", tool_type.as_str().into()), ("args", args.clone().into())],
                     signed: true,
                 }),
-                Say::ToolResponse {
-                    tool_type,
-                    response,
-                } => pieces.push(Piece::Native {
+                Say::ToolResponse { tool_type, response } => pieces.push(Piece::Native {
                     field: "toolResponse",
-                    content: vec![
-                        ("toolType", tool_type.as_str().into()),
-                        ("response", response.clone().into()),
-                    ],
+                    content: vec![("toolType", tool_type.as_str().into()), ("response", response.clone().into())],
                     signed: true,
                 }),
                 Say::Media { mime_type, bytes } => pieces.push(Piece::Media(mime_type, bytes)),
             }
         }
         // A Claude model that thinks does not call a tool without a thought.
-        let call = pieces
-            .iter()
-            .position(|piece| matches!(piece, Piece::Call(..)));
+        let call = pieces.iter().position(|piece| matches!(piece, Piece::Call(..)));
         let thoughtless = call.is_some() && !matches!(pieces.first(), Some(Piece::Thought(_)));
         if self.context.family == Family::Claude && thoughtless {
             pieces.insert(0, Piece::Thought("I should use a tool for this."));
@@ -458,14 +350,8 @@ impl Speaker<'_> {
 
     fn text(&mut self, run: &[&str], thought: bool, signature: Option<&str>, on_first: bool) {
         let pieces: Vec<&str> = run.iter().flat_map(|text| self.split(text)).collect();
-        let own_part = self.stream
-            && self.context.config.answer_signature != AnswerSignature::OnText
-            && !on_first;
-        let signed = if on_first {
-            0
-        } else {
-            pieces.len().saturating_sub(1)
-        };
+        let own_part = self.stream && self.context.config.answer_signature != AnswerSignature::OnText && !on_first;
+        let signed = if on_first { 0 } else { pieces.len().saturating_sub(1) };
         for (at, piece) in pieces.iter().enumerate() {
             let signature = signature.filter(|_| !own_part && at == signed);
             self.steps.push(vec![text_part(piece, thought, signature)]);
@@ -484,26 +370,19 @@ impl Speaker<'_> {
             Surface::CloudCode => true,
         });
         if context.family == Family::Claude {
-            call.push((
-                "id",
-                format!("toolu_vrtx_{}", context.vault.name(24)).into(),
-            ));
+            call.push(("id", format!("toolu_vrtx_{}", context.vault.name(24)).into()));
         } else if wants_id {
             call.push(("id", context.vault.name(8).into()));
         }
-        let signature =
-            signed.then(|| self.sign(SignedKind::Call, json!({"name": name, "args": args})));
+        let signature = signed.then(|| self.sign(SignedKind::Call, json!({"name": name, "args": args})));
         let part = vec![("functionCall", Node::Object(call))];
         self.push(part, signature, context.config.detach_call_signatures);
     }
 
     fn native(&mut self, field: &'static str, content: &[(&'static str, Node)], signed: bool) {
         let mut content = content.to_vec();
-        let plain = Style {
-            pretty: false,
-            heavy: false,
-        }
-        .write(&Node::Object(vec![(field, Node::Object(content.clone()))]));
+        let plain =
+            Style { pretty: false, heavy: false }.write(&Node::Object(vec![(field, Node::Object(content.clone()))]));
         if field == "toolCall" {
             self.tool_id = self.context.vault.name(8);
         }
@@ -518,26 +397,16 @@ impl Speaker<'_> {
     }
 
     fn media(&mut self, mime_type: &str, bytes: &Bytes, signed: bool) {
-        let data = vec![
-            ("mimeType", mime_type.into()),
-            ("data", base64::encode(bytes).into()),
-        ];
-        let signature =
-            signed.then(|| self.sign(SignedKind::Media, request::media(mime_type, bytes)));
+        let data = vec![("mimeType", mime_type.into()), ("data", base64::encode(bytes).into())];
+        let signature = signed.then(|| self.sign(SignedKind::Media, request::media(mime_type, bytes)));
         self.push(vec![("inlineData", Node::Object(data))], signature, false);
     }
 
-    fn push(
-        &mut self,
-        mut part: Vec<(&'static str, Node)>,
-        signature: Option<String>,
-        detach: bool,
-    ) {
+    fn push(&mut self, mut part: Vec<(&'static str, Node)>, signature: Option<String>, detach: bool) {
         match signature {
             Some(signature) if detach => {
                 self.steps.push(vec![Node::Object(part)]);
-                self.steps
-                    .push(vec![text_part("", false, Some(&signature))]);
+                self.steps.push(vec![text_part("", false, Some(&signature))]);
             }
             signature => {
                 part.extend(signature.map(|signature| ("thoughtSignature", signature.into())));

@@ -11,9 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use http::{
-    HeaderMap, HeaderValue, Method as HttpMethod, Response, StatusCode, header, request::Parts,
-};
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Response, StatusCode, header, request::Parts};
 use serde_json::Value;
 
 use super::{
@@ -55,14 +53,7 @@ pub(super) struct Answer {
 
 impl Answer {
     fn whole(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Self {
-        Self {
-            status,
-            content_type,
-            chunks: vec![body],
-            stream: false,
-            tally: Tally::default(),
-            refusal: None,
-        }
+        Self { status, content_type, chunks: vec![body], stream: false, tally: Tally::default(), refusal: None }
     }
 }
 
@@ -91,10 +82,7 @@ impl Shared {
     }
 
     fn style(&self) -> Style {
-        Style {
-            pretty: false,
-            heavy: self.config.heavy_escapes,
-        }
+        Style { pretty: false, heavy: self.config.heavy_escapes }
     }
 
     pub(super) fn answer(&self, parts: &Parts, body: &Bytes) -> Answer {
@@ -102,17 +90,12 @@ impl Shared {
             let refusal = Refusal {
                 kind: Kind::Other,
                 code: status.as_u16(),
-                status: if status == StatusCode::TOO_MANY_REQUESTS {
-                    "RESOURCE_EXHAUSTED"
-                } else {
-                    "UNAVAILABLE"
-                },
+                status: if status == StatusCode::TOO_MANY_REQUESTS { "RESOURCE_EXHAUSTED" } else { "UNAVAILABLE" },
                 message: "The service is currently unavailable.".to_owned(),
                 field: None,
             };
             let surface = self.config.surface.unwrap_or(Surface::GeminiApi);
-            let (status, content_type, body) =
-                refusal.answer(Refusals::Object, surface, self.style());
+            let (status, content_type, body) = refusal.answer(Refusals::Object, surface, self.style());
             return Answer::whole(status, content_type, body);
         }
         let mut tally = Tally::default();
@@ -120,11 +103,7 @@ impl Shared {
         let mut answer = match route {
             None => {
                 let message = "The requested URL was not found on this server.";
-                self.refuse(
-                    &Refusal::not_found(message),
-                    None,
-                    self.config.surface.unwrap_or(Surface::GeminiApi),
-                )
+                self.refuse(&Refusal::not_found(message), None, self.config.surface.unwrap_or(Surface::GeminiApi))
             }
             Some(route) => {
                 let surface = self.config.surface.unwrap_or(route.surface);
@@ -133,11 +112,7 @@ impl Shared {
             }
         };
         answer.tally = tally;
-        let counter = if answer.refusal.is_some() {
-            &self.refused
-        } else {
-            &self.accepted
-        };
+        let counter = if answer.refusal.is_some() { &self.refused } else { &self.accepted };
         counter.fetch_add(1, Ordering::SeqCst);
         answer
     }
@@ -160,43 +135,27 @@ impl Shared {
             )));
         }
         let text = text(&parts.headers, body)?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| {
-            Refusal::argument(format!("Invalid JSON payload received. {error}"))
-        })?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|error| Refusal::argument(format!("Invalid JSON payload received. {error}")))?;
         if !value.is_object() {
-            return Err(Refusal::argument(
-                "Invalid JSON payload received. Unexpected token. Not an object.",
-            ));
+            return Err(Refusal::argument("Invalid JSON payload received. Unexpected token. Not an object."));
         }
         if let Some(key) = json::repeated_key(&text) {
-            return Err(Refusal::argument(format!(
-                "Invalid JSON payload received. Key {key:?} is given twice."
-            )));
+            return Err(Refusal::argument(format!("Invalid JSON payload received. Key {key:?} is given twice.")));
         }
         if route.method == Method::Onboard {
             return Ok(Answer::whole(StatusCode::OK, JSON, b"{}\n".to_vec()));
         }
         let (mut inner, mut prefix) = (&value, "");
         if route.surface == Surface::CloudCode {
-            let missing = || {
-                Refusal::field(
-                    "request",
-                    "Invalid value at 'request': it is required".to_owned(),
-                )
-            };
+            let missing = || Refusal::field("request", "Invalid value at 'request': it is required".to_owned());
             inner = value.get("request").ok_or_else(missing)?;
             prefix = "request.";
-        } else if let Some(wrapped) = value
-            .get("generateContentRequest")
-            .filter(|_| route.method == Method::Count)
-        {
+        } else if let Some(wrapped) = value.get("generateContentRequest").filter(|_| route.method == Method::Count) {
             inner = wrapped;
             prefix = "generate_content_request.";
         }
-        let named = [value.get("model"), inner.get("model")]
-            .into_iter()
-            .flatten()
-            .find_map(Value::as_str);
+        let named = [value.get("model"), inner.get("model")].into_iter().flatten().find_map(Value::as_str);
         let model = route.model.as_deref().or(named).unwrap_or_default();
         let model = model.strip_prefix("models/").unwrap_or(model);
         let no_model = || {
@@ -207,9 +166,7 @@ impl Shared {
         };
         let known = route::family(model, surface);
         let family = self.config.family.or(known).ok_or_else(no_model)?;
-        let rejects_ids = self.config.vertex_v1_rejects_ids
-            && surface == Surface::Vertex
-            && route.version == "v1";
+        let rejects_ids = self.config.vertex_v1_rejects_ids && surface == Surface::Vertex && route.version == "v1";
         let contents = request::contents(inner.get("contents"), prefix, rejects_ids)?;
         let context = Context {
             config: &self.config,
@@ -240,36 +197,19 @@ impl Shared {
         let method = asked.route.method;
         if method == Method::Count {
             let count = Node::Object(vec![("totalTokens", tokens.into())]);
-            return Answer::whole(
-                StatusCode::OK,
-                JSON,
-                emit::chunks(method, &[count], self.style(), true).concat(),
-            );
+            return Answer::whole(StatusCode::OK, JSON, emit::chunks(method, &[count], self.style(), true).concat());
         }
         let stream = method != Method::Generate;
-        let turn = self
-            .config
-            .script
-            .turn(asked.envelope, request::model_turns(&asked.contents));
+        let turn = self.config.script.turn(asked.envelope, request::model_turns(&asked.contents));
         let mut events = emit::events(&turn, context, stream);
         let early = self.config.end_early && stream;
         if early && let Some(end) = events.iter().position(|event| event.terminal) {
             events.truncate(end);
         }
-        let frame = self.frame(
-            asked.route,
-            &asked.model,
-            context.family,
-            tokens,
-            asked.numeric_enums,
-        );
+        let frame = self.frame(asked.route, &asked.model, context.family, tokens, asked.numeric_enums);
         let nodes: Vec<Node> = events.iter().map(|event| frame.node(event)).collect();
         Answer {
-            content_type: if method == Method::StreamSse {
-                SSE
-            } else {
-                JSON
-            },
+            content_type: if method == Method::StreamSse { SSE } else { JSON },
             chunks: emit::chunks(method, &nodes, self.style(), !early),
             stream,
             ..Answer::whole(StatusCode::OK, JSON, Vec::new())
@@ -289,13 +229,7 @@ impl Shared {
             _ => self.vault.name(22),
         };
         let trace_id = (route.surface == Surface::CloudCode).then(|| self.vault.name(16));
-        Frame {
-            model,
-            response_id,
-            trace_id,
-            prompt_tokens,
-            numeric_enums,
-        }
+        Frame { model, response_id, trace_id, prompt_tokens, numeric_enums }
     }
 
     /// Delivers a refusal in the form that is configured.
@@ -322,11 +256,7 @@ impl Shared {
                 let frame = self.frame(route, model, Family::Gemini3, 1, false);
                 let nodes = [frame.node(&emit::plain(None, Some("MISSING_THOUGHT_SIGNATURE")))];
                 Answer {
-                    content_type: if method == Method::StreamSse {
-                        SSE
-                    } else {
-                        JSON
-                    },
+                    content_type: if method == Method::StreamSse { SSE } else { JSON },
                     chunks: emit::chunks(method, &nodes, style, true),
                     stream,
                     ..Answer::whole(StatusCode::OK, JSON, Vec::new())
@@ -349,20 +279,11 @@ impl Shared {
     }
 
     /// A stream that begins well and then holds the refusal.
-    fn break_off(
-        &self,
-        refusal: &Refusal,
-        route: &Route,
-        surface: Surface,
-        after: usize,
-        event: bool,
-    ) -> Answer {
+    fn break_off(&self, refusal: &Refusal, route: &Route, surface: Surface, after: usize, event: bool) -> Answer {
         let style = self.style();
         let model = route.model.as_deref().unwrap_or("gemini-3-pro-preview");
         let frame = self.frame(route, model, Family::Gemini3, 1, false);
-        let mut nodes: Vec<Node> = (0..after)
-            .map(|_| frame.node(&emit::plain(Some("Let me see. "), None)))
-            .collect();
+        let mut nodes: Vec<Node> = (0..after).map(|_| frame.node(&emit::plain(Some("Let me see. "), None))).collect();
         let envelope = refusal.envelope(surface);
         let sse = route.method == Method::StreamSse;
         let mut chunks = emit::chunks(route.method, &nodes, style, false);
@@ -409,9 +330,8 @@ impl Shared {
             }
         };
         let chunks = if compress {
-            body::gzip(answer.chunks).map_err(|error| {
-                ProviderError::because("the body could not be compressed", error.into())
-            })?
+            body::gzip(answer.chunks)
+                .map_err(|error| ProviderError::because("the body could not be compressed", error.into()))?
         } else {
             answer.chunks
         };
@@ -419,14 +339,8 @@ impl Shared {
         let mut response = Response::new(body);
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(answer.content_type),
-        );
-        headers.insert(
-            header::VARY,
-            HeaderValue::from_static("Origin, X-Origin, Referer"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert(header::VARY, HeaderValue::from_static("Origin, X-Origin, Referer"));
         if label {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -442,9 +356,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','))
         .any(|coding| {
             let mut words = coding.split(';').map(str::trim);
-            words
-                .next()
-                .is_some_and(|name| name.eq_ignore_ascii_case("gzip"))
+            words.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"))
                 && !words.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
         })
 }
@@ -452,20 +364,14 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 /// The body of the request as text, decompressed if it is gzip.
 fn text(headers: &HeaderMap, body: &Bytes) -> Result<String, Refusal> {
     let mut bytes = body.to_vec();
-    if headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding.as_bytes() == b"gzip")
-    {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding.as_bytes() == b"gzip") {
         let mut plain = Vec::new();
         GzDecoder::new(body.as_ref())
             .read_to_end(&mut plain)
-            .map_err(|_| {
-                Refusal::argument("Invalid JSON payload received. The body is no gzip.")
-            })?;
+            .map_err(|_| Refusal::argument("Invalid JSON payload received. The body is no gzip."))?;
         bytes = plain;
     }
-    String::from_utf8(bytes)
-        .map_err(|_| Refusal::argument("Invalid JSON payload received. The body is not UTF-8."))
+    String::from_utf8(bytes).map_err(|_| Refusal::argument("Invalid JSON payload received. The body is not UTF-8."))
 }
 
 /// Who asks, as a hash.

@@ -38,17 +38,11 @@ impl Style {
         match node {
             Node::Object(members) => {
                 let members = members.iter().map(|(key, member)| (*key, member));
-                self.list(
-                    ('{', '}'),
-                    members,
-                    depth,
-                    out,
-                    |style, (key, member), out| {
-                        style.string(key, out);
-                        out.push_str(": ");
-                        style.node(member, depth + 1, out);
-                    },
-                );
+                self.list(('{', '}'), members, depth, out, |style, (key, member), out| {
+                    style.string(key, out);
+                    out.push_str(": ");
+                    style.node(member, depth + 1, out);
+                });
             }
             Node::Array(items) => {
                 self.list(('[', ']'), items.iter(), depth, out, |style, item, out| {
@@ -62,17 +56,11 @@ impl Style {
     fn value(self, value: &Value, depth: usize, out: &mut String) {
         match value {
             Value::Object(members) => {
-                self.list(
-                    ('{', '}'),
-                    members.iter(),
-                    depth,
-                    out,
-                    |style, (key, member), out| {
-                        style.string(key, out);
-                        out.push_str(": ");
-                        style.value(member, depth + 1, out);
-                    },
-                );
+                self.list(('{', '}'), members.iter(), depth, out, |style, (key, member), out| {
+                    style.string(key, out);
+                    out.push_str(": ");
+                    style.value(member, depth + 1, out);
+                });
             }
             Value::Array(items) => {
                 self.list(('[', ']'), items.iter(), depth, out, |style, item, out| {
@@ -163,9 +151,7 @@ pub(super) fn repeated_key(text: &str) -> Option<String> {
                 while bytes.get(at).is_some_and(|byte| *byte != b'"') {
                     at += if bytes.get(at) == Some(&b'\\') { 2 } else { 1 };
                 }
-                let is_key = bytes
-                    .get(at + 1..)
-                    .and_then(|rest| rest.iter().find(|byte| !byte.is_ascii_whitespace()))
+                let is_key = bytes.get(at + 1..).and_then(|rest| rest.iter().find(|byte| !byte.is_ascii_whitespace()))
                     == Some(&b':');
                 if is_key && let Some(Some(keys)) = open.last_mut() {
                     let key = text
@@ -189,16 +175,12 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
             let integer = |number: &serde_json::Number| {
-                number
-                    .as_i64()
-                    .map(i128::from)
-                    .or_else(|| number.as_u64().map(i128::from))
-                    .or_else(|| {
-                        number
-                            .as_f64()
-                            .filter(|float| float.fract() == 0.0 && float.abs() < 1e37)
-                            .map(|float| float as i128)
-                    })
+                number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from)).or_else(|| {
+                    number
+                        .as_f64()
+                        .filter(|float| float.fract() == 0.0 && float.abs() < 1e37)
+                        .map(|float| float as i128)
+                })
             };
             match (integer(one), integer(other)) {
                 (Some(one), Some(other)) => one == other,
@@ -211,9 +193,7 @@ pub(super) fn same(one: &Value, other: &Value) -> bool {
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one
-                    .iter()
-                    .all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
         }
         _ => one == other,
     }
@@ -231,18 +211,9 @@ mod tests {
             ("b", Node::Array(vec![1.into(), Node::Object(vec![])])),
             ("a", json!({"x": "<天\u{1}>"}).into()),
         ]);
-        let compact = Style {
-            pretty: false,
-            heavy: false,
-        };
-        assert_eq!(
-            compact.write(&node),
-            "{\"b\": [1,{}],\"a\": {\"x\": \"\\u003c天\\u0001\\u003e\"}}"
-        );
-        let pretty = Style {
-            pretty: true,
-            heavy: false,
-        };
+        let compact = Style { pretty: false, heavy: false };
+        assert_eq!(compact.write(&node), "{\"b\": [1,{}],\"a\": {\"x\": \"\\u003c天\\u0001\\u003e\"}}");
+        let pretty = Style { pretty: true, heavy: false };
         assert_eq!(
             pretty.write(&Node::Object(vec![("a", Node::Array(vec![true.into()]))])),
             "{\n  \"a\": [\n    true\n  ]\n}"
@@ -252,37 +223,21 @@ mod tests {
     #[test]
     fn heavy_escapes_mean_the_same_text() {
         let text = "a/b+c=d '天气' \u{1f600} \"\\\n";
-        let heavy = Style {
-            pretty: false,
-            heavy: true,
-        }
-        .write(&text.into());
+        let heavy = Style { pretty: false, heavy: true }.write(&text.into());
         assert!(heavy.is_ascii() && !heavy.contains('+') && !heavy.contains('='));
         assert_eq!(serde_json::from_str::<String>(&heavy).unwrap(), text);
     }
 
     #[test]
     fn finds_repeated_keys_only_within_one_object() {
-        assert_eq!(
-            repeated_key(r#"{"a":{"a":1},"b":[{"a":1},{"a":"\"a\":"}]}"#),
-            None
-        );
-        assert_eq!(
-            repeated_key(r#"{"b":[{"a":1, "x":"\\", "\u0061" :2}]}"#),
-            Some("a".to_owned())
-        );
+        assert_eq!(repeated_key(r#"{"a":{"a":1},"b":[{"a":1},{"a":"\"a\":"}]}"#), None);
+        assert_eq!(repeated_key(r#"{"b":[{"a":1, "x":"\\", "\u0061" :2}]}"#), Some("a".to_owned()));
     }
 
     #[test]
     fn numbers_compare_by_value() {
-        assert!(same(
-            &json!({"a": 1, "b": [2.0]}),
-            &json!({"b": [2], "a": 1.0})
-        ));
-        assert!(!same(
-            &json!(9_007_199_254_740_993_u64),
-            &json!(9_007_199_254_740_992.0)
-        ));
+        assert!(same(&json!({"a": 1, "b": [2.0]}), &json!({"b": [2], "a": 1.0})));
+        assert!(!same(&json!(9_007_199_254_740_993_u64), &json!(9_007_199_254_740_992.0)));
         assert!(!same(&json!(1), &json!("1")));
     }
 }

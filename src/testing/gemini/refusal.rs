@@ -26,45 +26,24 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn argument(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::Other,
-            code: 400,
-            status: "INVALID_ARGUMENT",
-            message: message.into(),
-            field: None,
-        }
+        Self { kind: Kind::Other, code: 400, status: "INVALID_ARGUMENT", message: message.into(), field: None }
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
-        Self {
-            code: 404,
-            status: "NOT_FOUND",
-            ..Self::argument(message)
-        }
+        Self { code: 404, status: "NOT_FOUND", ..Self::argument(message) }
     }
 
     pub(super) fn missing(message: impl Into<String>) -> Self {
-        Self {
-            kind: Kind::MissingSignature,
-            ..Self::argument(message)
-        }
+        Self { kind: Kind::MissingSignature, ..Self::argument(message) }
     }
 
     /// A field that the JSON reader cannot take.
     pub(super) fn field(field: &str, message: String) -> Self {
-        Self {
-            field: Some(field.to_owned()),
-            ..Self::argument(message)
-        }
+        Self { field: Some(field.to_owned()), ..Self::argument(message) }
     }
 
     pub(super) fn unknown_name(name: &str, at: &str) -> Self {
-        Self::field(
-            at,
-            format!(
-                "Invalid JSON payload received. Unknown name {name:?} at '{at}': Cannot find field."
-            ),
-        )
+        Self::field(at, format!("Invalid JSON payload received. Unknown name {name:?} at '{at}': Cannot find field."))
     }
 
     pub(super) fn http_status(&self) -> StatusCode {
@@ -73,16 +52,9 @@ impl Refusal {
 
     /// The Google envelope.
     pub(super) fn envelope(&self, surface: Surface) -> Node {
-        let mut error = vec![
-            ("code", self.code.into()),
-            ("message", self.message.as_str().into()),
-        ];
+        let mut error = vec![("code", self.code.into()), ("message", self.message.as_str().into())];
         if surface != Surface::GeminiApi {
-            let reason = if self.code == 404 {
-                "notFound"
-            } else {
-                "badRequest"
-            };
+            let reason = if self.code == 404 { "notFound" } else { "badRequest" };
             error.push((
                 "errors",
                 Node::Array(vec![Node::Object(vec![
@@ -112,31 +84,15 @@ impl Refusal {
     }
 
     /// The whole body of a refusal that is no stream, with its status and content type.
-    pub(super) fn answer(
-        &self,
-        form: Refusals,
-        surface: Surface,
-        style: Style,
-    ) -> (StatusCode, &'static str, Vec<u8>) {
+    pub(super) fn answer(&self, form: Refusals, surface: Surface, style: Style) -> (StatusCode, &'static str, Vec<u8>) {
         const JSON: &str = "application/json; charset=UTF-8";
         const SSE: &str = "text/event-stream";
-        let pretty = Style {
-            pretty: true,
-            ..style
-        };
+        let pretty = Style { pretty: true, ..style };
         let status = self.http_status();
         let relay = |code: u16| StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
         match form {
-            Refusals::SseTyped => (
-                status,
-                SSE,
-                format!("{}\n", pretty.write(&self.envelope(surface))).into_bytes(),
-            ),
-            Refusals::Array => (
-                status,
-                JSON,
-                format!("[{}\n]\n", pretty.write(&self.envelope(surface))).into_bytes(),
-            ),
+            Refusals::SseTyped => (status, SSE, format!("{}\n", pretty.write(&self.envelope(surface))).into_bytes()),
+            Refusals::Array => (status, JSON, format!("[{}\n]\n", pretty.write(&self.envelope(surface))).into_bytes()),
             Refusals::OpenRouter { status } => {
                 let raw = pretty.write(&self.envelope(surface));
                 let body = Node::Object(vec![
@@ -147,25 +103,13 @@ impl Refusal {
                             ("code", status.into()),
                             (
                                 "metadata",
-                                Node::Object(vec![
-                                    ("raw", raw.into()),
-                                    ("provider_name", "Google AI Studio".into()),
-                                ]),
+                                Node::Object(vec![("raw", raw.into()), ("provider_name", "Google AI Studio".into())]),
                             ),
                         ]),
                     ),
                     ("user_id", "user_2x".into()),
                 ]);
-                (
-                    relay(status),
-                    "application/json",
-                    Style {
-                        pretty: false,
-                        ..style
-                    }
-                    .write(&body)
-                    .into_bytes(),
-                )
+                (relay(status), "application/json", Style { pretty: false, ..style }.write(&body).into_bytes())
             }
             Refusals::LiteLlm { status } => {
                 let raw = pretty.write(&self.envelope(surface));
@@ -181,22 +125,9 @@ impl Refusal {
                         ("code", status.to_string().into()),
                     ]),
                 )]);
-                (
-                    relay(status),
-                    "application/json",
-                    Style {
-                        pretty: false,
-                        ..style
-                    }
-                    .write(&body)
-                    .into_bytes(),
-                )
+                (relay(status), "application/json", Style { pretty: false, ..style }.write(&body).into_bytes())
             }
-            _ => (
-                status,
-                JSON,
-                format!("{}\n", pretty.write(&self.envelope(surface))).into_bytes(),
-            ),
+            _ => (status, JSON, format!("{}\n", pretty.write(&self.envelope(surface))).into_bytes()),
         }
     }
 }

@@ -43,17 +43,11 @@ impl Content {
     }
 
     pub(super) fn responses(&self) -> usize {
-        self.parts
-            .iter()
-            .filter(|part| matches!(part.data, Data::Response { .. }))
-            .count()
+        self.parts.iter().filter(|part| matches!(part.data, Data::Response { .. })).count()
     }
 
     pub(super) fn calls(&self) -> usize {
-        self.parts
-            .iter()
-            .filter(|part| matches!(part.data, Data::Call { .. }))
-            .count()
+        self.parts.iter().filter(|part| matches!(part.data, Data::Call { .. })).count()
     }
 }
 
@@ -64,10 +58,7 @@ pub(super) fn model_turns(contents: &[Content]) -> usize {
         .enumerate()
         .filter(|(at, content)| {
             content.model
-                && !at
-                    .checked_sub(1)
-                    .and_then(|before| contents.get(before))
-                    .is_some_and(|before| before.model)
+                && !at.checked_sub(1).and_then(|before| contents.get(before)).is_some_and(|before| before.model)
         })
         .count()
 }
@@ -89,30 +80,16 @@ const PART: &[&str] = &[
     "toolCall",
     "toolResponse",
 ];
-const ASIDE: [&str; 5] = [
-    "thought",
-    "thoughtSignature",
-    "videoMetadata",
-    "partMetadata",
-    "mediaResolution",
-];
+const ASIDE: [&str; 5] = ["thought", "thoughtSignature", "videoMetadata", "partMetadata", "mediaResolution"];
 
 /// Reads `contents`, whose fields are named with `prefix` in refusals.
-pub(super) fn contents(
-    value: Option<&Value>,
-    prefix: &str,
-    rejects_ids: bool,
-) -> Result<Vec<Content>, Refusal> {
-    let empty =
-        || Refusal::argument("* GenerateContentRequest.contents: contents is not specified\n");
+pub(super) fn contents(value: Option<&Value>, prefix: &str, rejects_ids: bool) -> Result<Vec<Content>, Refusal> {
+    let empty = || Refusal::argument("* GenerateContentRequest.contents: contents is not specified\n");
     let list = list(value.ok_or_else(empty)?);
     if list.is_empty() {
         return Err(empty());
     }
-    list.iter()
-        .enumerate()
-        .map(|(at, value)| content(value, &format!("{prefix}contents[{at}]"), rejects_ids))
-        .collect()
+    list.iter().enumerate().map(|(at, value)| content(value, &format!("{prefix}contents[{at}]"), rejects_ids)).collect()
 }
 
 /// A repeated field; a single object stands for a list of one.
@@ -125,12 +102,7 @@ fn list(value: &Value) -> &[Value] {
 
 fn content(value: &Value, at: &str, rejects_ids: bool) -> Result<Content, Refusal> {
     let fields = fields(value, at, Some(&["role", "parts"]))?;
-    let model = match fields
-        .get("role")
-        .map(|role| string(role, at, "role"))
-        .transpose()?
-        .unwrap_or("user")
-    {
+    let model = match fields.get("role").map(|role| string(role, at, "role")).transpose()?.unwrap_or("user") {
         "user" | "function" | "" => false,
         "model" => true,
         _ => return Err(Refusal::argument("Please use a valid role: user, model.")),
@@ -158,16 +130,10 @@ fn part(value: &Value, at: &str, rejects_ids: bool) -> Result<Part, Refusal> {
     };
     let signature = match fields.get("thoughtSignature") {
         None => None,
-        Some(value) => Some(bytes(
-            string(value, at, "thought_signature")?,
-            at,
-            "thought_signature",
-        )?),
+        Some(value) => Some(bytes(string(value, at, "thought_signature")?, at, "thought_signature")?),
     };
     let signature = signature.filter(|signature| !signature.is_empty());
-    let mut data = fields
-        .iter()
-        .filter(|(name, _)| !ASIDE.contains(&name.as_str()));
+    let mut data = fields.iter().filter(|(name, _)| !ASIDE.contains(&name.as_str()));
     let Some((name, value)) = data.next() else {
         return Err(Refusal::argument(format!(
             "* GenerateContentRequest.{at}.data: required oneof field 'data' must have one initialized field\n"
@@ -176,92 +142,49 @@ fn part(value: &Value, at: &str, rejects_ids: bool) -> Result<Part, Refusal> {
     if let Some((other, _)) = data.next() {
         return Err(Refusal::field(
             at,
-            format!(
-                "Invalid value at '{at}' (oneof), oneof field 'data' is already set. Cannot set '{other}'"
-            ),
+            format!("Invalid value at '{at}' (oneof), oneof field 'data' is already set. Cannot set '{other}'"),
         ));
     }
     let inside = format!("{at}.{}", snake(name));
     let data = match name.as_str() {
         "text" => Data::Text(string(value, at, "text")?.to_owned()),
         "functionCall" => {
-            let call = self::fields(
-                value,
-                &inside,
-                Some(&["id", "name", "args", "partialArgs", "willContinue"]),
-            )?;
+            let call = self::fields(value, &inside, Some(&["id", "name", "args", "partialArgs", "willContinue"]))?;
             let args = match call.get("args") {
                 None => json!({}),
                 Some(args @ Value::Object(_)) => (*args).clone(),
                 Some(other) => {
-                    return Err(wrong(
-                        &inside,
-                        "args",
-                        "type.googleapis.com/google.protobuf.Struct",
-                        other,
-                    ));
+                    return Err(wrong(&inside, "args", "type.googleapis.com/google.protobuf.Struct", other));
                 }
             };
-            Data::Call {
-                name: name_of(&call, &inside)?,
-                args,
-                id: id(&call, &inside, rejects_ids)?,
-            }
+            Data::Call { name: name_of(&call, &inside)?, args, id: id(&call, &inside, rejects_ids)? }
         }
         "functionResponse" => {
-            let allowed = [
-                "id",
-                "name",
-                "response",
-                "parts",
-                "willContinue",
-                "scheduling",
-            ];
+            let allowed = ["id", "name", "response", "parts", "willContinue", "scheduling"];
             let response = self::fields(value, &inside, Some(&allowed))?;
             name_of(&response, &inside)?;
-            Data::Response {
-                id: id(&response, &inside, rejects_ids)?,
-            }
+            Data::Response { id: id(&response, &inside, rejects_ids)? }
         }
         "inlineData" => {
             let blob = self::fields(value, &inside, Some(&["mimeType", "data", "displayName"]))?;
-            let mime_type = blob
-                .get("mimeType")
-                .map(|text| string(text, &inside, "mime_type"))
-                .transpose()?;
-            let data = blob
-                .get("data")
-                .map(|text| string(text, &inside, "data"))
-                .transpose()?;
-            Data::Media(media(
-                mime_type.unwrap_or_default(),
-                &bytes(data.unwrap_or_default(), &inside, "data")?,
-            ))
+            let mime_type = blob.get("mimeType").map(|text| string(text, &inside, "mime_type")).transpose()?;
+            let data = blob.get("data").map(|text| string(text, &inside, "data")).transpose()?;
+            Data::Media(media(mime_type.unwrap_or_default(), &bytes(data.unwrap_or_default(), &inside, "data")?))
         }
         "fileData" => {
-            let file = self::fields(
-                value,
-                &inside,
-                Some(&["mimeType", "fileUri", "displayName"]),
-            )?;
+            let file = self::fields(value, &inside, Some(&["mimeType", "fileUri", "displayName"]))?;
             Data::Media(json!({"fileUri": file.get("fileUri")}))
         }
         _ => {
-            let mut native: Map<String, Value> = self::fields(value, &inside, None)?
-                .into_iter()
-                .map(|(key, value)| (key, value.clone()))
-                .collect();
+            let mut native: Map<String, Value> =
+                self::fields(value, &inside, None)?.into_iter().map(|(key, value)| (key, value.clone())).collect();
             native.remove("id");
             let mut outer = Map::new();
             outer.insert(name.clone(), native.into());
             Data::Native(outer.into())
         }
     };
-    Ok(Part {
-        data,
-        thought,
-        signature,
-    })
+    Ok(Part { data, thought, signature })
 }
 
 /// What a medium is, so that two can be compared.
@@ -270,44 +193,25 @@ pub(super) fn media(mime_type: &str, bytes: &[u8]) -> Value {
 }
 
 fn name_of(fields: &BTreeMap<String, &Value>, at: &str) -> Result<String, Refusal> {
-    match fields
-        .get("name")
-        .map(|name| string(name, at, "name"))
-        .transpose()?
-    {
+    match fields.get("name").map(|name| string(name, at, "name")).transpose()? {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(Refusal::argument(format!(
-            "* GenerateContentRequest.{at}.name: Name cannot be empty.\n"
-        ))),
+        _ => Err(Refusal::argument(format!("* GenerateContentRequest.{at}.name: Name cannot be empty.\n"))),
     }
 }
 
-fn id(
-    fields: &BTreeMap<String, &Value>,
-    at: &str,
-    rejects: bool,
-) -> Result<Option<String>, Refusal> {
+fn id(fields: &BTreeMap<String, &Value>, at: &str, rejects: bool) -> Result<Option<String>, Refusal> {
     match fields.get("id") {
         Some(_) if rejects => Err(Refusal::unknown_name("id", at)),
-        id => Ok(id
-            .map(|id| string(id, at, "id"))
-            .transpose()?
-            .map(ToOwned::to_owned)),
+        id => Ok(id.map(|id| string(id, at, "id")).transpose()?.map(ToOwned::to_owned)),
     }
 }
 
 /// The fields of a message under their camel-case names. Nulls are absent.
-fn fields<'a>(
-    value: &'a Value,
-    at: &str,
-    known: Option<&[&str]>,
-) -> Result<BTreeMap<String, &'a Value>, Refusal> {
+fn fields<'a>(value: &'a Value, at: &str, known: Option<&[&str]>) -> Result<BTreeMap<String, &'a Value>, Refusal> {
     let Value::Object(object) = value else {
         return Err(Refusal::field(
             at,
-            format!(
-                "Invalid value at '{at}' (type.googleapis.com/google.protobuf.Message), {value}"
-            ),
+            format!("Invalid value at '{at}' (type.googleapis.com/google.protobuf.Message), {value}"),
         ));
     };
     let mut fields = BTreeMap::new();
@@ -330,16 +234,13 @@ fn fields<'a>(
 }
 
 fn string<'a>(value: &'a Value, at: &str, name: &str) -> Result<&'a str, Refusal> {
-    value
-        .as_str()
-        .ok_or_else(|| wrong(at, name, "TYPE_STRING", value))
+    value.as_str().ok_or_else(|| wrong(at, name, "TYPE_STRING", value))
 }
 
 fn bytes(text: &str, at: &str, name: &str) -> Result<Vec<u8>, Refusal> {
     base64::decode(text).ok_or_else(|| {
         let field = format!("{at}.{name}");
-        let message =
-            format!("Invalid value at '{field}' (TYPE_BYTES), Base64 decoding failed for {text:?}");
+        let message = format!("Invalid value at '{field}' (TYPE_BYTES), Base64 decoding failed for {text:?}");
         Refusal::field(&field, message)
     })
 }
@@ -390,35 +291,20 @@ mod tests {
         ]}]))
         .unwrap();
         assert_eq!(contents[0].calls(), 2);
-        assert!(
-            contents[0].parts[0].signature.is_some() && contents[0].parts[1].signature.is_none()
-        );
+        assert!(contents[0].parts[0].signature.is_some() && contents[0].parts[1].signature.is_none());
         let both = json!([{"parts": [{"text": "", "thoughtSignature": "AAAA", "thought_signature": "AAAA"}]}]);
-        assert!(
-            read(&both)
-                .unwrap_err()
-                .starts_with("Invalid JSON payload received.")
-        );
+        assert!(read(&both).unwrap_err().starts_with("Invalid JSON payload received."));
     }
 
     #[test]
     fn names_what_it_cannot_read() {
         let cases = [
             (json!([]), "contents is not specified"),
-            (
-                json!([{"role": "assistant", "parts": [{"text": ""}]}]),
-                "Please use a valid role: user, model.",
-            ),
+            (json!([{"role": "assistant", "parts": [{"text": ""}]}]), "Please use a valid role: user, model."),
             (json!([{"role": "user"}]), "must not be empty"),
             (json!([{"parts": [{}]}]), "required oneof field 'data'"),
-            (
-                json!([{"parts": [{"thoughtSignature": "AAAA"}]}]),
-                "required oneof field 'data'",
-            ),
-            (
-                json!([{"parts": [{"text": "", "functionCall": {"name": "f"}}]}]),
-                "is already set",
-            ),
+            (json!([{"parts": [{"thoughtSignature": "AAAA"}]}]), "required oneof field 'data'"),
+            (json!([{"parts": [{"text": "", "functionCall": {"name": "f"}}]}]), "is already set"),
             (json!([{"parts": [{"text": 1}]}]), "(TYPE_STRING), 1"),
             (
                 json!([{"parts": [{"text": "", "signature": ""}]}]),
@@ -432,14 +318,8 @@ mod tests {
                 json!([{"parts": [{"text": "", "thoughtSignature": "a b"}]}]),
                 r#"Invalid value at 'contents[0].parts[0].thought_signature' (TYPE_BYTES), Base64 decoding failed for "a b""#,
             ),
-            (
-                json!([{"parts": [{"functionCall": {"name": "f", "args": []}}]}]),
-                "Invalid value at",
-            ),
-            (
-                json!([{"parts": [{"functionCall": {}}]}]),
-                "Name cannot be empty",
-            ),
+            (json!([{"parts": [{"functionCall": {"name": "f", "args": []}}]}]), "Invalid value at"),
+            (json!([{"parts": [{"functionCall": {}}]}]), "Name cannot be empty"),
             (json!(["x"]), "Invalid value at 'contents[0]'"),
         ];
         for (contents, message) in cases {

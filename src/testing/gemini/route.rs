@@ -40,49 +40,23 @@ impl Route {
             ("v1" | "v1alpha" | "v1beta", ["models" | "tunedModels", model]) => {
                 (Surface::GeminiApi, Some((*model).to_owned()))
             }
-            (
-                "v1" | "v1beta1",
-                [
-                    "projects",
-                    _,
-                    "locations",
-                    _,
-                    "publishers",
-                    "google",
-                    "models",
-                    model,
-                ],
-            ) => (Surface::Vertex, Some((*model).to_owned())),
+            ("v1" | "v1beta1", ["projects", _, "locations", _, "publishers", "google", "models", model]) => {
+                (Surface::Vertex, Some((*model).to_owned()))
+            }
             _ => return None,
         };
-        let parameters: Vec<String> = query
-            .split('&')
-            .map(|pair| {
-                pair.replace("%24", "$")
-                    .replace("%3B", ";")
-                    .replace("%3D", "=")
-            })
-            .collect();
+        let parameters: Vec<String> =
+            query.split('&').map(|pair| pair.replace("%24", "$").replace("%3B", ";").replace("%3D", "=")).collect();
         let method = match method {
             "generateContent" => Method::Generate,
-            "streamGenerateContent" if parameters.iter().any(|pair| pair == "alt=sse") => {
-                Method::StreamSse
-            }
+            "streamGenerateContent" if parameters.iter().any(|pair| pair == "alt=sse") => Method::StreamSse,
             "streamGenerateContent" => Method::StreamArray,
             "countTokens" => Method::Count,
             "loadCodeAssist" | "onboardUser" if surface == Surface::CloudCode => Method::Onboard,
             _ => return None,
         };
-        let numeric_enums = parameters
-            .iter()
-            .any(|pair| pair.contains("enum-encoding=int"));
-        Some(Self {
-            surface,
-            version,
-            model,
-            method,
-            numeric_enums,
-        })
+        let numeric_enums = parameters.iter().any(|pair| pair.contains("enum-encoding=int"));
+        Some(Self { surface, version, model, method, numeric_enums })
     }
 }
 
@@ -116,28 +90,13 @@ mod tests {
 
     #[test]
     fn knows_every_endpoint() {
-        let api = route("https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent?key=x").unwrap();
-        assert_eq!(
-            (api.surface, api.method),
-            (Surface::GeminiApi, Method::Generate)
-        );
+        let api = route("https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent?key=x")
+            .unwrap();
+        assert_eq!((api.surface, api.method), (Surface::GeminiApi, Method::Generate));
         assert_eq!(api.model.as_deref(), Some("gemini-3-pro"));
-        assert_eq!(
-            route("/v1/models/m:streamGenerateContent?key=1&alt=sse")
-                .unwrap()
-                .method,
-            Method::StreamSse
-        );
-        assert_eq!(
-            route("/v1alpha/models/m%3AstreamGenerateContent")
-                .unwrap()
-                .method,
-            Method::StreamArray
-        );
-        assert_eq!(
-            route("/v1beta/tunedModels/m:countTokens").unwrap().method,
-            Method::Count
-        );
+        assert_eq!(route("/v1/models/m:streamGenerateContent?key=1&alt=sse").unwrap().method, Method::StreamSse);
+        assert_eq!(route("/v1alpha/models/m%3AstreamGenerateContent").unwrap().method, Method::StreamArray);
+        assert_eq!(route("/v1beta/tunedModels/m:countTokens").unwrap().method, Method::Count);
         let vertex = route(
             "/v1beta1/projects/p/locations/global/publishers/google/models/gemini-3-pro@001:generateContent?%24alt=json%3Benum-encoding%3Dint",
         )
@@ -146,10 +105,7 @@ mod tests {
         assert!(vertex.numeric_enums);
         let cloud = route("/v1internal:streamGenerateContent?alt=sse").unwrap();
         assert_eq!((cloud.surface, cloud.model), (Surface::CloudCode, None));
-        assert_eq!(
-            route("/v1internal:loadCodeAssist").unwrap().method,
-            Method::Onboard
-        );
+        assert_eq!(route("/v1internal:loadCodeAssist").unwrap().method, Method::Onboard);
         for unknown in [
             "/",
             "/v1/models/m",
@@ -173,9 +129,6 @@ mod tests {
         assert_eq!(of("gemini-3-pro-image-preview"), Some(Family::Gemini3Image));
         assert_eq!(of("gemma-3"), Some(Family::Gemini2));
         assert_eq!(of("claude-opus-4-5"), None);
-        assert_eq!(
-            family("claude-opus-4-5", Surface::CloudCode),
-            Some(Family::Claude)
-        );
+        assert_eq!(family("claude-opus-4-5", Surface::CloudCode), Some(Family::Claude));
     }
 }

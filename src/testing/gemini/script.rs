@@ -50,11 +50,9 @@ impl Script {
 
     pub(super) fn turn(&self, body: &Value, model_turns: usize) -> Turn {
         match &self.0 {
-            Source::Turns(turns) => model_turns
-                .checked_rem(turns.len())
-                .and_then(|at| turns.get(at))
-                .cloned()
-                .unwrap_or_else(Turn::empty),
+            Source::Turns(turns) => {
+                model_turns.checked_rem(turns.len()).and_then(|at| turns.get(at)).cloned().unwrap_or_else(Turn::empty)
+            }
             Source::Choose(choose) => choose(body),
         }
     }
@@ -74,9 +72,7 @@ impl Default for Script {
             ])]),
             Turn::new([
                 Say::thought("Both results are in; time to answer."),
-                Say::text(
-                    "It rains in \"Paris\" & the sun shines in 東京 (とうきょう): 24 °C.\nTake an umbrella.",
-                ),
+                Say::text("It rains in \"Paris\" & the sun shines in 東京 (とうきょう): 24 °C.\nTake an umbrella."),
             ]),
         ])
     }
@@ -103,11 +99,7 @@ impl Turn {
     /// An answer with one candidate that says this.
     #[must_use]
     pub fn new(says: impl IntoIterator<Item = Say>) -> Self {
-        Self {
-            candidates: vec![says.into_iter().collect()],
-            finish_reason: None,
-            block_reason: None,
-        }
+        Self { candidates: vec![says.into_iter().collect()], finish_reason: None, block_reason: None }
     }
 
     /// An answer with one candidate that says nothing.
@@ -119,11 +111,7 @@ impl Turn {
     /// No candidate at all, only the feedback that the prompt was blocked, as for `SAFETY`.
     #[must_use]
     pub fn blocked(reason: impl Into<String>) -> Self {
-        Self {
-            candidates: Vec::new(),
-            finish_reason: None,
-            block_reason: Some(reason.into()),
-        }
+        Self { candidates: Vec::new(), finish_reason: None, block_reason: Some(reason.into()) }
     }
 
     /// Adds another candidate, which takes the next index.
@@ -201,12 +189,7 @@ impl Say {
     /// Parallel calls of the client's tools.
     #[must_use]
     pub fn calls<N: Into<String>>(calls: impl IntoIterator<Item = (N, Value)>) -> Self {
-        Self::Calls(
-            calls
-                .into_iter()
-                .map(|(name, args)| (name.into(), args))
-                .collect(),
-        )
+        Self::Calls(calls.into_iter().map(|(name, args)| (name.into(), args)).collect())
     }
 
     /// Python code that the provider runs.
@@ -224,27 +207,18 @@ impl Say {
     /// A call of one of the provider's own tools.
     #[must_use]
     pub fn tool_call(tool_type: impl Into<String>, args: Value) -> Self {
-        Self::ToolCall {
-            tool_type: tool_type.into(),
-            args,
-        }
+        Self::ToolCall { tool_type: tool_type.into(), args }
     }
 
     /// The result of one of the provider's own tools.
     #[must_use]
     pub fn tool_response(tool_type: impl Into<String>, response: Value) -> Self {
-        Self::ToolResponse {
-            tool_type: tool_type.into(),
-            response,
-        }
+        Self::ToolResponse { tool_type: tool_type.into(), response }
     }
 
     /// An image or another medium.
     #[must_use]
     pub fn media(mime_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
-        Self::Media {
-            mime_type: mime_type.into(),
-            bytes: bytes.into(),
-        }
+        Self::Media { mime_type: mime_type.into(), bytes: bytes.into() }
     }
 }

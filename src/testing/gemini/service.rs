@@ -94,9 +94,7 @@ impl GeminiProvider {
     }
 
     pub(super) fn with(config: Config) -> Self {
-        Self {
-            shared: Arc::new(Shared::new(config)),
-        }
+        Self { shared: Arc::new(Shared::new(config)) }
     }
 
     /// Every request whose body was read to its end, in the order in which they were answered.
@@ -108,12 +106,7 @@ impl GeminiProvider {
     /// Every signature that was issued, also those of answers whose bytes never all arrived.
     #[must_use]
     pub fn issued(&self) -> Vec<Issued> {
-        self.shared
-            .vault
-            .issued()
-            .iter()
-            .map(|issued| Issued::clone(issued))
-            .collect()
+        self.shared.vault.issued().iter().map(|issued| Issued::clone(issued)).collect()
     }
 
     /// How many requests passed every check.
@@ -157,23 +150,18 @@ where
         let shared = Arc::clone(&self.shared);
         ProviderFuture(Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let body = collect(body).await.map_err(|error| {
-                ProviderError::because("the body of the request could not be read", error)
-            })?;
+            let body = collect(body)
+                .await
+                .map_err(|error| ProviderError::because("the body of the request could not be read", error))?;
             let number = shared.arrived.fetch_add(1, Ordering::SeqCst);
-            let faulty = shared
-                .config
-                .faults_only_at
-                .is_none_or(|only| only == number);
+            let faulty = shared.config.faults_only_at.is_none_or(|only| only == number);
             let answer = shared.answer(&parts, &body);
             let response = shared.response(&parts, answer, body, faulty)?;
             if let Some(delay) = shared.config.head_delay.filter(|_| faulty) {
                 tokio::time::sleep(delay).await;
             }
             if shared.config.cut_before_head && faulty {
-                return Err(ProviderError::new(
-                    "the connection was cut before the head of the response",
-                ));
+                return Err(ProviderError::new("the connection was cut before the head of the response"));
             }
             Ok(response)
         }))
@@ -181,9 +169,7 @@ where
 }
 
 /// The answer under way.
-pub struct ProviderFuture(
-    Pin<Box<dyn Future<Output = Result<Response<ProviderBody>, ProviderError>> + Send>>,
-);
+pub struct ProviderFuture(Pin<Box<dyn Future<Output = Result<Response<ProviderBody>, ProviderError>> + Send>>);
 
 impl Future for ProviderFuture {
     type Output = Result<Response<ProviderBody>, ProviderError>;

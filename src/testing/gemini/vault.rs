@@ -89,11 +89,7 @@ impl Vault {
             }
         };
         material[..8].copy_from_slice(&number.to_le_bytes());
-        Self {
-            seed: *blake3::hash(&material).as_bytes(),
-            drawn: AtomicU64::new(0),
-            held: Mutex::default(),
-        }
+        Self { seed: *blake3::hash(&material).as_bytes(), drawn: AtomicU64::new(0), held: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -102,9 +98,7 @@ impl Vault {
 
     fn random(&self) -> blake3::OutputReader {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);
-        blake3::Hasher::new_keyed(&self.seed)
-            .update(&number.to_le_bytes())
-            .finalize_xof()
+        blake3::Hasher::new_keyed(&self.seed).update(&number.to_le_bytes()).finalize_xof()
     }
 
     /// A random name of `length` characters out of `a-z0-9`.
@@ -112,10 +106,7 @@ impl Vault {
         const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
         let mut bytes = vec![0; length];
         self.random().fill(&mut bytes);
-        bytes
-            .iter()
-            .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
-            .collect()
+        bytes.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
     }
 
     /// Issues a signature of about `size` bytes (0: 156 to 1,500), in the shape of the family and surface.
@@ -124,11 +115,7 @@ impl Vault {
         let mut draw = [0; 4];
         random.fill(&mut draw);
         let draw = u32::from_le_bytes(draw) as usize;
-        let size = if size == 0 {
-            156 + draw % 1_320
-        } else {
-            size + draw % (size / 2 + 1)
-        };
+        let size = if size == 0 { 156 + draw % 1_320 } else { size + draw % (size / 2 + 1) };
         let mut payload = vec![0; size];
         random.fill(&mut payload);
         // A Tink ciphertext: a version, the id of the key, then random bytes.
@@ -141,9 +128,7 @@ impl Vault {
             *head = [1, key[0], key[1], key[2], key[3]];
         }
         let bytes = match (family, issued.surface) {
-            (Family::Claude, _) => {
-                base64::encode(&field(0x12, &field(0x0a, &payload))).into_bytes()
-            }
+            (Family::Claude, _) => base64::encode(&field(0x12, &field(0x0a, &payload))).into_bytes(),
             (Family::Gemini2, _) => field(0x0a, &payload),
             (_, Surface::Vertex) if draw.is_multiple_of(2) => payload,
             (_, Surface::Vertex) => field(0x0a, &payload),
@@ -208,11 +193,7 @@ mod tests {
         let mut all = std::collections::HashSet::new();
         for _ in 0..100 {
             let api = issue(&vault, Family::Gemini3, Surface::GeminiApi, 0);
-            assert!(
-                api.starts_with('E') && (208..=2_000).contains(&api.len()),
-                "{}",
-                api.len()
-            );
+            assert!(api.starts_with('E') && (208..=2_000).contains(&api.len()), "{}", api.len());
             let old = issue(&vault, Family::Gemini2, Surface::GeminiApi, 0);
             assert!(old.starts_with('C'));
             let vertex = issue(&vault, Family::Gemini3, Surface::Vertex, 0);
@@ -224,11 +205,7 @@ mod tests {
         assert_eq!(all.len(), 400);
         let text: String = all.into_iter().collect();
         assert!(text.contains('+') && text.contains('/') && text.contains('='));
-        assert!(
-            (1 << 20..2 << 20).contains(
-                &issue(&vault, Family::Gemini3Image, Surface::GeminiApi, 800 << 10).len()
-            )
-        );
+        assert!((1 << 20..2 << 20).contains(&issue(&vault, Family::Gemini3Image, Surface::GeminiApi, 800 << 10).len()));
     }
 
     #[test]

@@ -1,0 +1,174 @@
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// The body of a request on its way to the inner service.
+    ///
+    /// It is the body that came, never read; or the frames in which that came, or one patched frame; or
+    /// what was read before a limit or an error, and then the rest or that error.
+    pub struct RequestBody<B: Body> {
+        #[pin]
+        untouched: Option<B>,
+        frames: VecDeque<Bytes>,
+        rest: Option<Pin<Box<B>>>,
+        trailers: Option<HeaderMap>,
+        error: Option<B::Error>,
+    }
+}
+
+impl<B: Body> RequestBody<B> {
+    pub(crate) fn untouched(body: B) -> Self {
+        Self { untouched: Some(body), ..Self::frames(VecDeque::new()) }
+    }
+
+    fn frames(frames: VecDeque<Bytes>) -> Self {
+        Self { untouched: None, frames, rest: None, trailers: None, error: None }
+    }
+
+    pub(crate) fn whole(body: Bytes) -> Self {
+        let frames = if body.is_empty() { VecDeque::new() } else { VecDeque::from([body]) };
+        Self::frames(frames)
+    }
+}
+
+impl<B: Body> Default for RequestBody<B> {
+    fn default() -> Self {
+        Self::whole(Bytes::new())
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if let Some(body) = this.untouched.as_pin_mut() {
+            return body.poll_frame(cx);
+        }
+        if let Some(frame) = this.frames.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if let Some(rest) = this.rest {
+            return rest.as_mut().poll_frame(cx);
+        }
+        if let Some(error) = this.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty()
+            && self.error.is_none()
+            && self.trailers.is_none()
+            && self.untouched.as_ref().is_none_or(Body::is_end_stream)
+            && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held: u64 = self.frames.iter().map(|frame| frame.len() as u64).sum();
+        if self.error.is_some() {
+            let mut hint = SizeHint::new();
+            hint.set_lower(held);
+            return hint;
+        }
+        let rest = self.rest.as_ref().map(|rest| rest.size_hint());
+        with_held(held, self.untouched.as_ref().map(Body::size_hint).or(rest))
+    }
+}
+
+/// The hint of a body before which `held` bytes come.
+pub(super) fn with_held(held: u64, rest: Option<SizeHint>) -> SizeHint {
+    let hint = rest.unwrap_or_else(|| SizeHint::with_exact(0));
+    let mut sum = SizeHint::new();
+    sum.set_lower(hint.lower().saturating_add(held));
+    if let Some(upper) = hint.upper().and_then(|upper| upper.checked_add(held)) {
+        sum.set_upper(upper);
+    }
+    sum
+}
+
+impl<B: Body> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody")
+            .field("frames", &self.frames.len())
+            .field("rest", &self.rest.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a body, up to a limit.
+pub(crate) struct Collect<B: Body> {
+    body: Option<Pin<Box<B>>>,
+    frames: VecDeque<Bytes>,
+    length: usize,
+    limit: usize,
+    trailers: Option<HeaderMap>,
+}
+
+/// What came of reading a body.
+pub(crate) enum Collected<B: Body> {
+    /// All of it: in one piece to be read, and in the frames in which it came.
+    Whole { whole: Bytes, body: RequestBody<B>, has_trailers: bool },
+    /// It is longer than the limit, or it failed: it goes on as it would have come.
+    Resumed(RequestBody<B>),
+}
+
+impl<B: Body<Data = Bytes>> Collect<B> {
+    pub(crate) fn new(body: B, limit: usize) -> Self {
+        Self { body: Some(Box::pin(body)), frames: VecDeque::new(), length: 0, limit, trailers: None }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Collected<B>> {
+        let error = loop {
+            let Some(body) = &mut self.body else { break None };
+            match ready!(body.as_mut().poll_frame(cx)) {
+                None => break None,
+                Some(Err(error)) => break Some(error),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.length = self.length.saturating_add(data.len());
+                        self.frames.push_back(data);
+                        if self.length > self.limit {
+                            let rest = self.body.take();
+                            let frames = std::mem::take(&mut self.frames);
+                            let body = RequestBody { rest, ..RequestBody::frames(frames) };
+                            return Poll::Ready(Collected::Resumed(body));
+                        }
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        };
+        let frames = std::mem::take(&mut self.frames);
+        let trailers = self.trailers.take();
+        let has_trailers = trailers.is_some();
+        if error.is_some() {
+            let body = RequestBody { trailers, error, ..RequestBody::frames(frames) };
+            return Poll::Ready(Collected::Resumed(body));
+        }
+        let whole = match frames.iter().find(|frame| !frame.is_empty()) {
+            Some(only) if only.len() == self.length => only.clone(),
+            _ => {
+                let mut whole = BytesMut::with_capacity(self.length);
+                frames.iter().for_each(|frame| whole.extend_from_slice(frame));
+                whole.freeze()
+            }
+        };
+        let body = RequestBody { trailers, ..RequestBody::frames(frames) };
+        Poll::Ready(Collected::Whole { whole, body, has_trailers })
+    }
+}

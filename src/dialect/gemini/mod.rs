@@ -1,0 +1,208 @@
+//! `generateContent` of the Gemini Developer API and of Vertex AI.
+//!
+//! The state is a `thoughtSignature` beside the content of a part. It must come back on the part in
+//! which it came: <https://ai.google.dev/gemini-api/docs/thought-signatures>.
+
+mod partial;
+mod placeholder;
+pub(super) mod request;
+pub(super) mod response;
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, Uri};
+
+use super::{
+    Author, Dialect, History, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Sentinel, Slot, ToolDefaults,
+    Unreadable, Wanted,
+};
+use crate::{
+    scope::HashKey,
+    wire::{base64, canonical::Defaults, json::Cursor},
+};
+
+/// The Developer API and Vertex: the model stands in the path.
+#[derive(Debug)]
+pub(super) struct Gemini;
+
+impl Dialect for Gemini {
+    fn name(&self) -> &'static str {
+        "gemini"
+    }
+
+    fn route(&self, method: &Method, uri: &Uri) -> Option<Route> {
+        let (resource, operation) = operation(method, uri)?;
+        let (_, model) = resource.rsplit_once('/')?;
+        // `models/x`, `tunedModels/x`, and Vertex's `endpoints/x`.
+        let collection = resource[..resource.len() - model.len() - 1].rsplit('/').next()?;
+        if model.is_empty() || !matches!(collection, "models" | "tunedModels" | "endpoints") {
+            return None;
+        }
+        let model = if collection == "models" { model.to_owned() } else { format!("{collection}/{model}") };
+        Some(Route { operation, model: Some(model) })
+    }
+
+    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
+        request::read(body)
+    }
+
+    fn recorder(
+        &self,
+        _model: &str,
+        key: &HashKey,
+        limits: RecorderLimits,
+        defaults: Arc<ToolDefaults>,
+    ) -> Box<dyn Recorder> {
+        Box::new(response::GeminiRecorder::new(key, limits, defaults, false))
+    }
+
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+        restore(part, state)
+    }
+
+    fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
+        same_state(one, other)
+    }
+
+    fn message(&self, parts: &[Bytes]) -> Bytes {
+        message(parts)
+    }
+
+    fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
+        sentinel_parts(history, filled, wanted)
+    }
+
+    fn sentinel(&self, form: Sentinel) -> Option<Bytes> {
+        Some(placeholder::sentinel(form))
+    }
+
+    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
+        defaults(tools)
+    }
+}
+
+/// What stands before the colon of the last path segment, and the operation behind it.
+pub(super) fn operation<'u>(method: &Method, uri: &'u Uri) -> Option<(&'u str, Operation)> {
+    if method != Method::POST {
+        return None;
+    }
+    let (resource, verb) = uri.path().rsplit_once(':')?;
+    let operation = match verb {
+        "generateContent" | "streamGenerateContent" => Operation::Generate,
+        "countTokens" => Operation::Count,
+        _ => return None,
+    };
+    Some((resource, operation))
+}
+
+pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    match &part.slot {
+        Slot::Absent(at) => {
+            let field = if part.snake_case { "\"thought_signature\":" } else { "\"thoughtSignature\":" };
+            let comma = if *at == part.span.start + 1 { "" } else { "," };
+            let edit = [comma.as_bytes(), field.as_bytes(), state].concat();
+            Some((*at..*at, edit.into()))
+        }
+        Slot::Blank(span) => Some((span.clone(), state.clone())),
+        Slot::Held(_) | Slot::Unfit => None,
+    }
+}
+
+/// Two raw JSON strings hold the same signature if they decode to the same bytes.
+pub(super) fn same_state(one: &[u8], other: &[u8]) -> bool {
+    let (Ok((one, _)), Ok((other, _))) = (Cursor::new(one).string(), Cursor::new(other).string()) else {
+        return false;
+    };
+    base64::same_value(&one.decode(), &other.decode())
+}
+
+pub(super) fn message(parts: &[Bytes]) -> Bytes {
+    let parts = parts.join(&b","[..]);
+    [b"{\"role\":\"model\",\"parts\":[", &parts[..], b"]}"].concat().into()
+}
+
+/// The provider checks the *current turn*, which begins at the last message of the user that holds
+/// something else than outputs of calls; in it, the first call of each model message.
+pub(super) fn sentinel_parts(history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
+    let is_open = |at: &usize| history.parts[*at].slot.is_missing() && !filled(*at);
+    let model = |from: usize| {
+        let messages = history.messages.iter().skip(from);
+        messages.filter(|message| message.author == Author::Model)
+    };
+    match wanted {
+        Wanted::FirstCalls => {
+            let first_calls = model(current_turn(history))
+                .filter_map(|message| message.parts.clone().find(|at| history.parts[*at].kind == PartKind::Call));
+            first_calls.filter(is_open).collect()
+        }
+        Wanted::EveryPart => {
+            let parts = model(0).flat_map(|message| message.parts.clone());
+            let carries = |at: &usize| {
+                let part = &history.parts[*at];
+                matches!(part.kind, PartKind::Text | PartKind::Media | PartKind::Call) && !part.is_empty_text()
+            };
+            parts.filter(carries).filter(is_open).collect()
+        }
+    }
+}
+
+/// The index of the message with which the current turn begins.
+fn current_turn(history: &History<'_>) -> usize {
+    let begins = |at: &usize| {
+        let message = &history.messages[*at];
+        let parts = history.parts_of(*at);
+        message.author == Author::Client && !parts.is_empty() && parts.iter().all(|part| part.kind != PartKind::Output)
+    };
+    (0..history.messages.len()).rev().find(begins).unwrap_or(0)
+}
+
+/// Reads `tools[].functionDeclarations[].{name, parameters, parametersJsonSchema}`.
+pub(super) fn defaults(tools: &[u8]) -> ToolDefaults {
+    let mut found = ToolDefaults::new();
+    let mut cursor = Cursor::new(tools);
+    // What cannot be read declares nothing.
+    let _ = objects(&mut cursor, &mut |cursor| {
+        cursor.object(|cursor, key| {
+            if !(key.is("functionDeclarations") || key.is("function_declarations")) {
+                return cursor.skip().map(drop).map_err(Unreadable::from);
+            }
+            objects(cursor, &mut |cursor| declaration(cursor, &mut found))
+        })?;
+        Ok(())
+    });
+    found
+}
+
+fn objects<'a>(
+    cursor: &mut Cursor<'a>,
+    object: &mut dyn FnMut(&mut Cursor<'a>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    if cursor.peek() != Some(b'[') {
+        return cursor.skip().map(drop).map_err(Unreadable::from);
+    }
+    cursor.array(|cursor| {
+        if cursor.peek() == Some(b'{') { object(cursor) } else { cursor.skip().map(drop).map_err(Unreadable::from) }
+    })?;
+    Ok(())
+}
+
+fn declaration(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
+    let (mut name, mut schema) = (None, None);
+    cursor.object(|cursor, key| {
+        if key.is("name") && cursor.peek() == Some(b'"') {
+            name = Some(cursor.string()?.0.decode());
+            return Ok(());
+        }
+        let span = cursor.skip()?;
+        let key = key.decode();
+        if matches!(&*key, b"parameters" | b"parametersJsonSchema" | b"parameters_json_schema") {
+            schema = Some(&cursor.bytes()[span]);
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
+        found.insert(name.into_owned(), defaults);
+    }
+    Ok(())
+}

@@ -1,0 +1,430 @@
+//! Reads what Gemini answers into the parts of a turn.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::{partial, request};
+use crate::{
+    dialect::{Part, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    ledger::{
+        Alternative, Anchor, Item, Kind, TurnPart,
+        fingerprint::{self, Running, Tag},
+    },
+    scope::HashKey,
+    wire::json::Cursor,
+};
+
+/// More candidates than any provider gives; further ones are not remembered.
+const MAX_CANDIDATES: usize = 64;
+
+/// Reads the events of one response.
+pub(in crate::dialect) struct GeminiRecorder {
+    key: HashKey,
+    limits: RecorderLimits,
+    defaults: Arc<ToolDefaults>,
+    /// Thought parts are state of their own, to be put back whole.
+    whole_thoughts: bool,
+    candidates: BTreeMap<u32, Candidate>,
+    bytes: usize,
+    unobservable: bool,
+}
+
+#[derive(Default)]
+struct Candidate {
+    parts: Vec<Seen>,
+    finished: bool,
+}
+
+/// A part of the answer as far as it has come.
+struct Seen {
+    part: TurnPart,
+    /// The running hash of a text run.
+    run: Option<Run>,
+    /// The pieces of the arguments of a call that streams them.
+    pieces: Option<Pieces>,
+}
+
+struct Run {
+    hash: Running,
+    length: u32,
+    chunks: u32,
+    /// A signature on an empty part closed the run; what follows is another one.
+    closed: bool,
+    /// The escaped text, where the part has to be put back whole.
+    text: Option<Vec<u8>>,
+    /// The hash of the one chunk that carried the state.
+    signed_chunk: Option<Anchor>,
+}
+
+struct Pieces {
+    raw: Vec<Vec<u8>>,
+    open: bool,
+}
+
+impl GeminiRecorder {
+    pub(in crate::dialect) fn new(
+        key: &HashKey,
+        limits: RecorderLimits,
+        defaults: Arc<ToolDefaults>,
+        whole_thoughts: bool,
+    ) -> Self {
+        Self {
+            key: key.clone(),
+            limits,
+            defaults,
+            whole_thoughts,
+            candidates: BTreeMap::new(),
+            bytes: 0,
+            unobservable: false,
+        }
+    }
+
+    fn read(&mut self, json: &[u8], progress: &mut Progress) -> Result<(), Unreadable> {
+        let mut cursor = Cursor::new(json);
+        if cursor.peek() != Some(b'{') {
+            cursor.skip()?;
+            return Ok(());
+        }
+        cursor.object(|cursor, key| {
+            if key.is("response") && cursor.peek() == Some(b'{') {
+                return cursor
+                    .object(|cursor, key| {
+                        let key = key.decode();
+                        self.root_member(cursor, &key, progress)
+                    })
+                    .map(drop);
+            }
+            let key = key.decode();
+            self.root_member(cursor, &key, progress)
+        })?;
+        Ok(())
+    }
+
+    fn root_member(&mut self, cursor: &mut Cursor<'_>, key: &[u8], progress: &mut Progress) -> Result<(), Unreadable> {
+        match (key, cursor.peek()) {
+            (b"candidates", Some(b'[')) => drop(cursor.array(|cursor| self.candidate(cursor, progress))?),
+            (b"error", _) => {
+                let span = cursor.skip()?;
+                progress.error |= &cursor.bytes()[span] != b"null";
+            }
+            _ => drop(cursor.skip()?),
+        }
+        Ok(())
+    }
+
+    fn candidate(&mut self, cursor: &mut Cursor<'_>, progress: &mut Progress) -> Result<(), Unreadable> {
+        let bytes = cursor.bytes();
+        if cursor.peek() != Some(b'{') {
+            return Ok(drop(cursor.skip()?));
+        }
+        let (mut index, mut content, mut finish) = (0, None, None);
+        cursor.object(|cursor, key| {
+            let key = key.decode();
+            let span = cursor.skip()?;
+            let value = &bytes[span.clone()];
+            match &*key {
+                b"index" => index = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+                b"content" => content = Some(span),
+                b"finishReason" | b"finish_reason" => finish = Some(value),
+                _ => {}
+            }
+            Ok::<_, Unreadable>(())
+        })?;
+        if !self.candidates.contains_key(&index) && self.candidates.len() >= MAX_CANDIDATES {
+            self.unobservable = true;
+            return Ok(());
+        }
+        self.candidates.entry(index).or_default();
+        if let Some(content) = content {
+            let mut cursor = Cursor::at(bytes, content.start);
+            if cursor.peek() == Some(b'{') {
+                cursor.object(|cursor, key| {
+                    if !key.is("parts") || cursor.peek() != Some(b'[') {
+                        return cursor.skip().map(drop).map_err(Unreadable::from);
+                    }
+                    cursor.array(|cursor| {
+                        let part = request::part(cursor, 0)?;
+                        self.part(index, &part, bytes, progress);
+                        Ok::<_, Unreadable>(())
+                    })?;
+                    Ok(())
+                })?;
+            }
+        }
+        // The reason may be a name or, with numeric enums, a number; 0 and its name say that there is none.
+        let finished =
+            finish.is_some_and(|reason| !matches!(reason, b"null" | b"0" | b"\"\"" | b"\"FINISH_REASON_UNSPECIFIED\""));
+        if finished && let Some(candidate) = self.candidates.get_mut(&index) {
+            candidate.finished = true;
+        }
+        progress.missing |= finish == Some(b"\"MISSING_THOUGHT_SIGNATURE\"");
+        Ok(())
+    }
+
+    /// The state that a part carries, as it came.
+    fn state(&mut self, part: &Part<'_>, bytes: &[u8]) -> Option<Item> {
+        let Slot::Held(span) = &part.slot else { return None };
+        // The span includes the quotes.
+        let length = span.len().saturating_sub(2);
+        if length < self.limits.min_state || length > self.limits.max_state {
+            return None;
+        }
+        self.bytes += length;
+        Some(Item::new(Bytes::copy_from_slice(&bytes[span.clone()])))
+    }
+
+    fn part(&mut self, index: u32, part: &Part<'_>, bytes: &[u8], progress: &mut Progress) {
+        let state = self.state(part, bytes);
+        progress.changed |= state.is_some();
+        let key = self.key.clone();
+        let whole_thoughts = self.whole_thoughts;
+        let Some(candidate) = self.candidates.get_mut(&index) else { return };
+        match part.kind {
+            PartKind::Text | PartKind::Thought => {
+                let (Some(text), Some(kind)) = (part.text(), part.remembered_kind()) else { return };
+                if text.is_empty() {
+                    if let Some(state) = state {
+                        candidate.carry(kind, state);
+                    }
+                    return;
+                }
+                let keeps_text = whole_thoughts && kind == Kind::Thought;
+                if keeps_text {
+                    self.bytes += text.raw().len();
+                }
+                candidate.text(&key, kind, part, state, keeps_text);
+            }
+            PartKind::Call => {
+                let span = &bytes[part.span.clone()];
+                let streams = memmem::find(span, b"artialArgs").is_some()
+                    || memmem::find(span, b"illContinue").is_some()
+                    || memmem::find(span, b"artial_args").is_some()
+                    || memmem::find(span, b"ill_continue").is_some()
+                    || part.name.is_none();
+                self.bytes += span.len();
+                progress.changed = true;
+                if streams {
+                    candidate.piece(&key, part, span, state);
+                    return;
+                }
+                let Some(anchor) = part.anchor(&key, None) else { return };
+                let defaults = part.name.and_then(|name| self.defaults.get(&*name.decode()));
+                let reduced = defaults.and_then(|defaults| part.anchor(&key, Some(defaults)));
+                let mut seen = TurnPart::new(Kind::Call, anchor);
+                seen.aliases = reduced.into_iter().filter(|reduced| *reduced != anchor).collect();
+                seen.id = decoded(part.id.as_ref()).filter(|id| !id.is_empty());
+                seen.name = decoded(part.name.as_ref());
+                let whole = Bytes::copy_from_slice(span);
+                // A signature that is not kept takes the whole part with it.
+                if let Slot::Held(value) = &part.slot {
+                    seen.state = state.map(|_| {
+                        let start = value.start - part.span.start;
+                        Item::new(whole.slice(start..start + value.len()))
+                    });
+                    seen.whole = seen.state.is_some().then_some(whole);
+                } else {
+                    seen.whole = Some(whole);
+                }
+                candidate.push(seen);
+            }
+            PartKind::Media | PartKind::Native => {
+                let (Some(kind), Some(anchor)) = (part.remembered_kind(), part.anchor(&key, None)) else { return };
+                let mut seen = TurnPart::new(kind, anchor);
+                seen.id = decoded(part.id.as_ref()).filter(|id| !id.is_empty());
+                seen.state = state;
+                candidate.push(seen);
+            }
+            PartKind::Output | PartKind::Other => {}
+        }
+    }
+
+    fn is_over_bounds(&self) -> bool {
+        let parts: usize = self.candidates.values().map(|candidate| candidate.parts.len()).sum();
+        parts > self.limits.max_parts || self.bytes > self.limits.max_bytes
+    }
+}
+
+fn decoded(text: Option<&crate::wire::json::Str<'_>>) -> Option<Box<str>> {
+    Some(String::from_utf8_lossy(&text?.decode()).into())
+}
+
+impl Candidate {
+    fn push(&mut self, part: TurnPart) {
+        self.parts.push(Seen { part, run: None, pieces: None });
+    }
+
+    /// A signature that came alone, on an empty part: it belongs to the nearest part before it of the
+    /// same kind, if that has none of its own, and closes it.
+    fn carry(&mut self, kind: Kind, state: Item) {
+        let carries = |held: Kind| match kind {
+            Kind::Thought => held == Kind::Thought,
+            _ => matches!(held, Kind::Text | Kind::Call),
+        };
+        let Some(seen) = self.parts.iter_mut().rev().find(|seen| carries(seen.part.kind)) else { return };
+        if seen.part.state.is_some() {
+            return;
+        }
+        seen.part.state = Some(state);
+        seen.part.trailing = true;
+        if let Some(run) = &mut seen.run {
+            run.closed = true;
+        }
+    }
+
+    fn text(&mut self, key: &HashKey, kind: Kind, part: &Part<'_>, state: Option<Item>, keeps_text: bool) {
+        let Some(text) = part.text() else { return };
+        let goes_on = self.parts.last().is_some_and(|last| {
+            last.part.kind == kind
+                && last.run.as_ref().is_some_and(|run| !run.closed)
+                && !(state.is_some() && last.part.state.is_some())
+        });
+        if !goes_on {
+            let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
+            self.parts.push(Seen {
+                part: TurnPart::new(kind, Anchor::from_bytes([0; 16])),
+                run: Some(Run {
+                    hash: Running::new(key, tag),
+                    length: 0,
+                    chunks: 0,
+                    closed: false,
+                    text: keeps_text.then(Vec::new),
+                    signed_chunk: None,
+                }),
+                pieces: None,
+            });
+        }
+        let Some(Seen { part: seen, run: Some(run), .. }) = self.parts.last_mut() else { return };
+        let mut length = 0_usize;
+        text.decoded(&mut |bytes| {
+            run.hash.update(bytes);
+            length += bytes.len();
+        });
+        run.length = run.length.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+        run.chunks += 1;
+        if let Some(kept) = &mut run.text {
+            kept.extend_from_slice(text.raw());
+        }
+        if let Some(state) = state {
+            seen.state = Some(state);
+            seen.state_at = Some(run.length);
+            run.signed_chunk = part.anchor(key, None);
+        }
+    }
+
+    /// A piece of a call that streams its arguments. The first one names the call; the last one says
+    /// no more that it continues.
+    fn piece(&mut self, key: &HashKey, part: &Part<'_>, span: &[u8], state: Option<Item>) {
+        let continues = memmem::find(span, b"illContinue").is_some() || memmem::find(span, b"ill_continue").is_some();
+        if part.name.is_some() {
+            let mut seen = TurnPart::new(Kind::Call, Anchor::from_bytes([0; 16]));
+            seen.id = decoded(part.id.as_ref()).filter(|id| !id.is_empty());
+            seen.name = decoded(part.name.as_ref());
+            seen.state = state;
+            self.parts.push(Seen { part: seen, run: None, pieces: Some(Pieces { raw: Vec::new(), open: true }) });
+        } else if let Some(last) = self.parts.last_mut() {
+            // The signature may come with any piece.
+            if last.pieces.is_some() && last.part.state.is_none() {
+                last.part.state = state;
+            }
+        }
+        let Some(Seen { part, pieces: Some(pieces), .. }) = self.parts.last_mut() else { return };
+        if !pieces.open {
+            return;
+        }
+        pieces.raw.extend(partial::pieces(span));
+        pieces.open = continues_call(span, continues);
+        if pieces.open {
+            return;
+        }
+        let Some(args) = partial::assemble(pieces.raw.iter().map(Vec::as_slice)) else { return };
+        let name = part.name.as_deref().unwrap_or_default();
+        let Some(anchor) = fingerprint::call(key, name.as_bytes(), Some(&args), None) else { return };
+        part.anchor = anchor;
+        part.whole = Some(partial::whole(part, &args));
+    }
+}
+
+/// Whether a piece says that more of its call follows. A piece inside it may say so of itself only.
+fn continues_call(span: &[u8], mentions: bool) -> bool {
+    if !mentions {
+        return false;
+    }
+    let mut continues = false;
+    let mut cursor = Cursor::new(span);
+    let _ = cursor.object::<Unreadable>(|cursor, key| {
+        if !(key.is("functionCall") || key.is("function_call")) || cursor.peek() != Some(b'{') {
+            return cursor.skip().map(drop).map_err(Unreadable::from);
+        }
+        cursor.object::<Unreadable>(|cursor, key| {
+            let is_flag = key.is("willContinue") || key.is("will_continue");
+            let value = cursor.skip()?;
+            continues |= is_flag && &cursor.bytes()[value] == b"true";
+            Ok(())
+        })?;
+        Ok(())
+    });
+    continues
+}
+
+impl Seen {
+    /// The part as it is remembered; `None` while it is not whole.
+    fn finished(&self, complete: bool, is_last: bool) -> Option<TurnPart> {
+        if self.pieces.as_ref().is_some_and(|pieces| pieces.open) {
+            return None;
+        }
+        let mut part = self.part.clone();
+        if let Some(run) = &self.run {
+            // The last run of a response that broke off may lack its end.
+            if !complete && is_last && !run.closed {
+                return None;
+            }
+            part.anchor = run.hash.anchor();
+            if run.chunks > 1 {
+                part.aliases = run.signed_chunk.into_iter().collect();
+            }
+            if part.state_at == Some(run.length) {
+                part.state_at = None;
+            }
+            if let (Some(text), Some(state)) = (&run.text, &part.state) {
+                part.whole = Some(whole_thought(text, state));
+            }
+        }
+        Some(part)
+    }
+}
+
+fn whole_thought(text: &[u8], state: &Item) -> Bytes {
+    let head = b"{\"thought\":true,\"text\":\"";
+    let middle = b"\",\"thoughtSignature\":";
+    [&head[..], text, middle, state.raw(), b"}"].concat().into()
+}
+
+impl Recorder for GeminiRecorder {
+    fn event(&mut self, json: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        if !self.unobservable {
+            // An event that is no JSON, or not of this protocol, may hide anything.
+            let valid = std::str::from_utf8(json).is_ok() && self.read(json, &mut progress).is_ok();
+            self.unobservable |= !valid || self.is_over_bounds();
+            if self.unobservable {
+                self.candidates.clear();
+            }
+        }
+        progress.unobservable = self.unobservable;
+        progress.ended = !self.candidates.is_empty() && self.candidates.values().all(|candidate| candidate.finished);
+        progress
+    }
+
+    fn turn(&self, complete: bool) -> Vec<Alternative> {
+        let alternatives = self.candidates.iter().map(|(index, candidate)| {
+            let complete = complete || candidate.finished;
+            let last = candidate.parts.len().saturating_sub(1);
+            let parts = candidate.parts.iter().enumerate();
+            let parts = parts.filter_map(|(at, seen)| seen.finished(complete, at == last)).collect();
+            Alternative::new(*index, parts)
+        });
+        alternatives.filter(|alternative| !alternative.parts.is_empty()).collect()
+    }
+}

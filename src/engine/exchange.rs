@@ -1,0 +1,598 @@
+//! A request and its response.
+
+use std::{
+    cell::OnceCell,
+    collections::HashSet,
+    fmt,
+    future::{Future, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{StatusCode, response};
+use tokio::time::Instant;
+
+use super::{
+    Event, OnStoreError, Report, Shared, Unobserved, Watch,
+    commit::Commit,
+    config::{FALLBACK_TIME, HOLD_TIME, MAX_HELD, MAX_PARTS, MIN_SIGNATURE},
+    observer::{Observer, ObserverParts, stood_digest},
+    prepare::Loading,
+    refusal::{self, Place, Refusal, Verdict},
+    restore::{Gaps, Placed, Plan},
+    survey::Survey,
+};
+use crate::{
+    dialect::{History, RecorderLimits, Wanted},
+    ledger::{ItemRef, TurnId, matcher::Strictness},
+    scope::Scope,
+    wire::patch::Patch,
+};
+
+/// What is known of a request before its answer comes.
+pub(super) struct Draft {
+    pub(super) shared: Arc<Shared>,
+    pub(super) watch: Watch,
+    pub(super) original: Bytes,
+    pub(super) scope: Option<Scope>,
+    /// Tenant, provenance and model: for which of them a sentinel is known to be taken.
+    pub(super) fallback_scope: Option<Scope>,
+    pub(super) strictness: Strictness,
+    pub(super) model: String,
+    pub(super) report: Report,
+    pub(super) load_failed: bool,
+    /// The parts that get a sentinel.
+    pub(super) sentinels: Vec<usize>,
+    pub(super) refused: HashSet<ItemRef>,
+}
+
+impl Draft {
+    pub(super) fn new(shared: &Arc<Shared>, watch: Watch, original: Bytes, report: Report) -> Self {
+        Self {
+            shared: shared.clone(),
+            watch,
+            original,
+            scope: None,
+            fallback_scope: None,
+            strictness: Strictness::Strict,
+            model: String::new(),
+            report,
+            load_failed: false,
+            sentinels: Vec::new(),
+            refused: HashSet::new(),
+        }
+    }
+
+    pub(super) fn into_exchange(self, history: Option<&History<'_>>, plan: Plan, survey: Option<Survey>) -> Exchange {
+        let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
+        // A request of which a first call of the current turn stays unsigned may be refused.
+        let could_miss =
+            history.is_some_and(|history| !self.sentinel_parts(history, &plan, Wanted::FirstCalls).is_empty());
+        let (shared, name) = (&self.shared, self.watch.dialect());
+        let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
+        let count = |event, count: u32| shared.counters.add(name, event, u64::from(count));
+        count(Event::Restored, plan.restored);
+        count(Event::CallRestored, plan.calls);
+        count(Event::Missed, plan.missed);
+        count(Event::Ambiguous, plan.ambiguous);
+        shared.counters.add(name, Event::Sentinel, sentinels as u64);
+        self.note(&plan, sentinels);
+        let placed = plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
+        Exchange { draft: self, plan, placed, patched, survey, could_miss, retry: Retry::Not }
+    }
+
+    fn note(&self, plan: &Plan, sentinels: usize) {
+        self.report.update(|summary| {
+            summary.restored = plan.restored;
+            summary.calls_restored = plan.calls;
+            summary.missed = plan.missed;
+            summary.ambiguous = plan.ambiguous;
+            summary.sentinels = u32::try_from(sentinels).unwrap_or(u32::MAX);
+        });
+        if !plan.edits.is_empty() || sentinels > 0 {
+            tracing::debug!(
+                dialect = self.watch.dialect(),
+                restored = plan.restored,
+                calls = plan.calls,
+                missed = plan.missed,
+                sentinels,
+                "state is put back"
+            );
+        }
+    }
+
+    /// The body with everything put in; `None` if that changes nothing.
+    pub(super) fn patch(&self, history: &History<'_>, plan: &Plan, sentinels: &[usize]) -> Option<Bytes> {
+        let mut patch = Patch::default();
+        for edit in &plan.edits {
+            if edit.range.is_empty() {
+                patch.insert(edit.range.start, edit.bytes.clone());
+            } else {
+                patch.replace(edit.range.clone(), edit.bytes.clone());
+            }
+        }
+        let sentinel = self.watch.dialect.sentinel(self.shared.config.sentinel);
+        for part in sentinels {
+            let edit = sentinel.as_ref().and_then(|value| self.watch.dialect.restore(&history.parts[*part], value));
+            let Some((range, bytes)) = edit else { continue };
+            if range.is_empty() {
+                patch.insert(range.start, bytes);
+            } else {
+                patch.replace(range, bytes);
+            }
+        }
+        if patch.is_empty() || !self.watch.patchable {
+            return None;
+        }
+        // Edits never overlap: each part has one slot, and insertions stand between parts.
+        patch.apply(&self.original).ok()
+    }
+}
+
+/// A request that was prepared, and what comes of it.
+pub struct Exchange {
+    draft: Draft,
+    plan: Plan,
+    placed: Vec<Placed>,
+    patched: Option<Bytes>,
+    survey: Option<Survey>,
+    could_miss: bool,
+    retry: Retry,
+}
+
+/// How far a second attempt has come.
+enum Retry {
+    Not,
+    /// It was sent, with these parts carrying a sentinel.
+    Sent {
+        sentinels: usize,
+    },
+    Done,
+}
+
+/// What to do with a response.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Nothing: pass it on.
+    Pass,
+    /// Feed it to the observer in passing.
+    Observe(Box<Observer>),
+    /// Hold its body, within these bounds, and ask [`Exchange::refused`] what to do.
+    Hold(Held),
+    /// Pass it on, and show its body to the classifier in passing.
+    Classify(Box<Classifier>),
+}
+
+/// How much of an error body to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// In bytes. A longer body is passed on.
+    pub bytes: usize,
+    /// What takes longer is passed on.
+    pub time: Duration,
+}
+
+/// What to do about a refusal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Nothing: the answer goes to the client as it came.
+    None,
+    /// Send this body instead, once. If that is refused too, the client gets the first answer.
+    Retry(Bytes),
+}
+
+impl Exchange {
+    /// The body to send, if it is not the one that came.
+    #[must_use]
+    pub fn patched(&self) -> Option<&Bytes> {
+        self.patched.as_ref()
+    }
+
+    /// The body to send.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.patched.as_ref().unwrap_or(&self.draft.original).clone()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.draft.report
+    }
+
+    /// Whether the request must not be sent: the store failed, and the operator chose
+    /// [`OnStoreError::Fail`].
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.draft.load_failed && self.draft.shared.config.on_store_error == OnStoreError::Fail
+    }
+
+    /// What to do with the response that has this head.
+    pub fn answer(&mut self, head: &response::Parts) -> Answer {
+        let may_retry = matches!(self.retry, Retry::Not);
+        if head.status.is_success() {
+            return self.observer(head).map_or(Answer::Pass, |observer| Answer::Observe(Box::new(observer)));
+        }
+        self.draft.report.unobserved(Unobserved::NoAnswer);
+        let put_in = !self.placed.is_empty() || !self.plan.edits.is_empty() || !self.draft.sentinels.is_empty();
+        let could_help = put_in || self.could_miss;
+        if !is_error(head.status) || !could_help || self.draft.scope.is_none() || !may_retry {
+            return Answer::Pass;
+        }
+        if self.draft.shared.config.heal && self.draft.watch.patchable {
+            return Answer::Hold(Held { bytes: MAX_HELD, time: HOLD_TIME });
+        }
+        self.classifier(head.status).map_or(Answer::Pass, |classifier| Answer::Classify(Box::new(classifier)))
+    }
+
+    /// Classifies an error body in passing, when it cannot be held, or not any longer.
+    pub fn classifier(&mut self, status: StatusCode) -> Option<Classifier> {
+        if self.placed.is_empty() && self.draft.sentinels.is_empty() {
+            return None;
+        }
+        Some(Classifier {
+            shared: self.draft.shared.clone(),
+            dialect: self.draft.watch.dialect(),
+            scope: self.draft.scope?,
+            report: self.draft.report.clone(),
+            fallback_scope: self.draft.fallback_scope.filter(|_| !self.draft.sentinels.is_empty()),
+            placed: std::mem::take(&mut self.placed),
+            status: status.as_u16(),
+            body: Vec::new(),
+        })
+    }
+
+    fn observer(&mut self, head: &response::Parts) -> Option<Observer> {
+        let draft = &self.draft;
+        let scope = draft.scope?;
+        if draft.watch.is_count() {
+            draft.report.unobserved(Unobserved::NoAnswer);
+            return None;
+        }
+        let history = draft.history(&draft.original)?;
+        let survey = self.survey.take().unwrap_or_else(|| Survey::new(&history, draft.key()));
+        let config = &draft.shared.config;
+        let limits = RecorderLimits {
+            min_state: MIN_SIGNATURE,
+            max_state: config.max_signature,
+            max_parts: MAX_PARTS,
+            max_bytes: config.max_turn,
+        };
+        let defaults = Arc::new(draft.defaults(&history));
+        let mut stood: Vec<u32> = survey.standing().map(stood_digest).collect();
+        stood.sort_unstable();
+        let parts = ObserverParts {
+            dialect: draft.watch.dialect,
+            scope,
+            report: draft.report.clone(),
+            recorder: draft.watch.dialect.recorder(&draft.model, draft.key(), limits, defaults),
+            id: turn_id(),
+            context: survey.context(),
+            stood: stood.into(),
+            put_in: self.placed.iter().map(|placed| placed.item).collect(),
+        };
+        Some(Observer::new(&draft.shared, parts, &head.headers))
+    }
+
+    /// What to do about an error whose body was held. The store may be asked for it, which takes
+    /// `reload_timeout` at most.
+    pub fn refused(&mut self, status: StatusCode, body: &[u8]) -> impl Future<Output = Remedy> + Send + '_ {
+        let step = self.remedy(status, body);
+        async move {
+            match step {
+                Step::Settled(remedy) => remedy,
+                Step::Forget(commit, remedy) => {
+                    commit.run_in_background();
+                    remedy
+                }
+                Step::Reload(mut load, wanted) => {
+                    let loaded = poll_fn(|cx| load.poll(cx)).await;
+                    self.reloaded(loaded.and_then(Result::ok).flatten().as_deref(), wanted)
+                }
+            }
+        }
+    }
+}
+
+/// What a refusal leads to.
+pub(crate) enum Step {
+    Settled(Remedy),
+    /// Something is to be forgotten first.
+    Forget(Commit, Remedy),
+    /// The store has to be asked once more.
+    Reload(Box<Loading>, Wanted),
+}
+
+impl Exchange {
+    /// The first step after a refusal; [`Step::Reload`] is followed by [`reloaded`](Self::reloaded).
+    pub(crate) fn remedy(&mut self, status: StatusCode, body: &[u8]) -> Step {
+        let Some(verdict) = refusal::classify(status.as_u16(), body) else { return Step::Settled(Remedy::None) };
+        let put_in = !self.plan.edits.is_empty() || !self.draft.sentinels.is_empty();
+        tracing::debug!(
+            dialect = self.draft.watch.dialect(),
+            refusal = ?verdict.refusal,
+            status = status.as_u16(),
+            restored = self.placed.len(),
+            "the provider refused the request"
+        );
+        match verdict.refusal {
+            Refusal::Missing => {
+                self.count(Event::RefusedMissing);
+                let wanted = wanted(body);
+                if self.draft.load_failed && self.may_retry() {
+                    let reply = self.draft.shared.store.load(&self.draft.scope());
+                    let load = Loading::new(reply, self.draft.shared.config.reload_timeout);
+                    return Step::Reload(Box::new(load), wanted);
+                }
+                Step::Settled(self.with_sentinels(wanted))
+            }
+            Refusal::Structure if put_in => {
+                self.count(Event::RefusedStructure);
+                let structural = self.plan.edits.iter().any(|edit| edit.structural);
+                self.plan.edits.retain(|edit| structural && !edit.structural);
+                if !structural {
+                    self.draft.sentinels.clear();
+                }
+                Step::Settled(self.retry(0))
+            }
+            Refusal::Invalid if put_in => {
+                self.count(Event::RefusedInvalid);
+                self.invalid(&verdict)
+            }
+            _ => Step::Settled(Remedy::None),
+        }
+    }
+
+    fn count(&self, event: Event) {
+        self.draft.shared.count(self.draft.watch.dialect(), event);
+    }
+
+    fn may_retry(&self) -> bool {
+        matches!(self.retry, Retry::Not) && self.draft.shared.config.heal && self.draft.watch.patchable
+    }
+
+    /// What was put in is bad: it is forgotten, and the request goes without it.
+    fn invalid(&mut self, verdict: &Verdict) -> Step {
+        let place = &verdict.place;
+        let bad: Vec<ItemRef> =
+            self.placed.iter().filter(|placed| is_at(placed, place)).map(|placed| placed.item).collect();
+        if bad.is_empty() && (!place.is_unknown() || self.draft.sentinels.is_empty()) && !self.is_sentinel_at(place) {
+            // What stands there is the client's own.
+            return Step::Settled(Remedy::None);
+        }
+        let sentinel_refused = !self.draft.sentinels.is_empty() && (place.is_unknown() || bad.is_empty());
+        if sentinel_refused {
+            self.draft.sentinels.clear();
+            if let Some(scope) = &self.draft.fallback_scope {
+                self.draft.shared.fallbacks.remove(scope);
+            }
+        }
+        self.draft.refuse(bad.iter().copied());
+        self.plan.edits.retain(|edit| !edit.items.iter().any(|placed| bad.contains(&placed.item)));
+        let removed: HashSet<usize> =
+            self.placed.iter().filter(|placed| bad.contains(&placed.item)).map(|placed| placed.at).collect();
+        self.plan.filled.retain(|part| !removed.contains(part));
+        let before = self.draft.sentinels.len();
+        if !sentinel_refused
+            && self.draft.may_use_sentinel()
+            && let Some(history) = self.draft.history(&self.draft.original)
+        {
+            self.draft.sentinels = self.draft.sentinel_parts(&history, &self.plan, Wanted::FirstCalls);
+        }
+        let added = self.draft.sentinels.len().saturating_sub(before);
+        let remedy = self.retry(added);
+        let scope = self.draft.scope();
+        match bad.is_empty() {
+            true => Step::Settled(remedy),
+            false => {
+                let (shared, report) = (&self.draft.shared, &self.draft.report);
+                Step::Forget(Commit::remove(shared, self.draft.watch.dialect(), scope, bad, report), remedy)
+            }
+        }
+    }
+
+    fn is_sentinel_at(&self, place: &Place) -> bool {
+        let (Some(content), Some(history)) = (place.content, self.draft.history(&self.draft.original)) else {
+            return false;
+        };
+        self.draft.sentinels.iter().any(|part| {
+            let message = history.parts[*part].message;
+            message == content && place.part.is_none_or(|at| at + history.messages[message].parts.start == *part)
+        })
+    }
+
+    /// What to do once the store was asked again.
+    pub(crate) fn reloaded(&mut self, ledger: Option<&crate::ledger::Ledger>, wanted: Wanted) -> Remedy {
+        if let Some(ledger) = ledger {
+            let history = self.draft.history(&self.draft.original);
+            let plan = history.map(|history| {
+                let survey = OnceCell::new();
+                self.draft.plan(&history, &Gaps::find(&history), &survey, Some(ledger))
+            });
+            if let Some(plan) = plan {
+                let (shared, name) = (&self.draft.shared, self.draft.watch.dialect());
+                shared.counters.add(name, Event::Restored, u64::from(plan.restored));
+                shared.counters.add(name, Event::CallRestored, u64::from(plan.calls));
+                self.placed = plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
+                self.plan = plan;
+                self.draft.note(&self.plan, self.draft.sentinels.len());
+            }
+        }
+        match self.with_sentinels(wanted) {
+            Remedy::None => self.retry(0),
+            remedy => remedy,
+        }
+    }
+
+    /// Sends the request again with sentinels where state is not known.
+    fn with_sentinels(&mut self, wanted: Wanted) -> Remedy {
+        if !self.draft.may_use_sentinel() || !self.may_retry() {
+            return Remedy::None;
+        }
+        let Some(history) = self.draft.history(&self.draft.original) else { return Remedy::None };
+        let parts = self.draft.sentinel_parts(&history, &self.plan, wanted);
+        let added = parts.iter().filter(|part| !self.draft.sentinels.contains(part)).count();
+        drop(history);
+        if added == 0 {
+            return Remedy::None;
+        }
+        self.draft.sentinels = parts;
+        self.retry(added)
+    }
+
+    /// The changed body, if it is one and a second attempt is allowed.
+    fn retry(&mut self, sentinels: usize) -> Remedy {
+        if !self.may_retry() {
+            return Remedy::None;
+        }
+        let patched = self
+            .draft
+            .history(&self.draft.original)
+            .and_then(|history| self.draft.patch(&history, &self.plan, &self.draft.sentinels));
+        if patched == self.patched {
+            return Remedy::None;
+        }
+        self.placed = self.plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
+        self.patched = patched;
+        self.retry = Retry::Sent { sentinels };
+        self.count(Event::Retried);
+        self.draft.shared.counters.add(self.draft.watch.dialect(), Event::Sentinel, sentinels as u64);
+        let restored = u32::try_from(self.placed.len()).unwrap_or(u32::MAX);
+        let total = u32::try_from(self.draft.sentinels.len()).unwrap_or(u32::MAX);
+        self.draft.report.update(|summary| {
+            summary.restored = restored;
+            summary.sentinels = total;
+        });
+        tracing::info!(
+            dialect = self.draft.watch.dialect(),
+            restored,
+            sentinels = total,
+            "the request is sent once more"
+        );
+        Remedy::Retry(self.body())
+    }
+
+    /// What became of the second attempt: whether its response is the one for the client. If not,
+    /// the client gets the first answer.
+    pub fn retried(&mut self, head: &response::Parts) -> bool {
+        let Retry::Sent { sentinels } = std::mem::replace(&mut self.retry, Retry::Done) else { return false };
+        if is_error(head.status) {
+            self.draft.report.unobserved(Unobserved::NoAnswer);
+            return false;
+        }
+        self.count(Event::Healed);
+        self.draft.report.update(|summary| {
+            summary.healed = true;
+            summary.unobserved = None;
+        });
+        if sentinels > 0
+            && let Some(scope) = self.draft.fallback_scope
+        {
+            self.draft.shared.fallbacks.insert(scope, Instant::now() + FALLBACK_TIME);
+        }
+        true
+    }
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+/// Whether a restored item stands where the provider found fault.
+fn is_at(placed: &Placed, place: &Place) -> bool {
+    place.content.is_none_or(|content| content == placed.content)
+        && place.part.is_none_or(|part| part == placed.part)
+        && place.call.as_deref().is_none_or(|call| placed.call.as_deref() == Some(call))
+}
+
+/// Image models name the kind of part that lacks state, and want it on every part.
+fn wanted(body: &[u8]) -> Wanted {
+    let body = body[..body.len().min(MAX_HELD)].to_ascii_lowercase();
+    let names = |phrase: &[u8]| memchr::memmem::find(&body, phrase).is_some();
+    if names(b"image part") || names(b"text part") { Wanted::EveryPart } else { Wanted::FirstCalls }
+}
+
+/// An id that no other turn has, in this process or another.
+fn turn_id() -> TurnId {
+    use std::{
+        hash::{BuildHasher, RandomState},
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+    };
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("process"));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    TurnId::new(u128::from(*PROCESS) << 64 | u128::from(next))
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("dialect", &self.draft.watch.dialect())
+            .field("patched", &self.patched.is_some())
+            .field("report", &self.draft.report)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads an error body that passes by, to forget what the provider refused.
+///
+/// [`feed`](Self::feed) it the body; it looks at the first 64 KiB. Then [`finish`](Self::finish).
+pub struct Classifier {
+    shared: Arc<Shared>,
+    dialect: &'static str,
+    scope: Scope,
+    report: Report,
+    fallback_scope: Option<Scope>,
+    placed: Vec<Placed>,
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl Classifier {
+    /// Takes in a piece of the body.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let room = MAX_HELD.saturating_sub(self.body.len());
+        self.body.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    /// The body has ended, or enough of it was seen.
+    pub fn finish(self) -> Option<Commit> {
+        let verdict = refusal::classify(self.status, &self.body)?;
+        match verdict.refusal {
+            Refusal::Missing => self.shared.count(self.dialect, Event::RefusedMissing),
+            Refusal::Structure => self.shared.count(self.dialect, Event::RefusedStructure),
+            Refusal::Invalid => {
+                self.shared.count(self.dialect, Event::RefusedInvalid);
+                let bad: Vec<_> = self
+                    .placed
+                    .iter()
+                    .filter(|placed| is_at(placed, &verdict.place))
+                    .map(|placed| placed.item)
+                    .collect();
+                if let Some(scope) = self.fallback_scope.filter(|_| verdict.place.is_unknown() || bad.is_empty()) {
+                    self.shared.fallbacks.remove(&scope);
+                }
+                if !bad.is_empty() {
+                    return Some(Commit::remove(&self.shared, self.dialect, self.scope, bad, &self.report));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Classifier")
+            .field("dialect", &self.dialect)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,329 @@
+//! The way of a request to the provider.
+
+use std::{
+    cell::OnceCell,
+    collections::HashSet,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::request::Parts;
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
+
+use super::{
+    Event, Exchange, Fallback, Report, SessionKind, Shared, Unobserved, Watch,
+    exchange::Draft,
+    restore::{Gaps, Plan, Restorer},
+    survey::{self, Around, Survey},
+};
+use crate::{
+    dialect::{History, Operation, ToolDefaults},
+    ledger::{ItemRef, Ledger, matcher::Strictness},
+    scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
+    store::{Reply, StoreError},
+};
+
+/// A request that is being prepared; gives the [`Exchange`].
+///
+/// It is ready at once unless the store has to be waited for.
+#[must_use = "futures do nothing unless polled"]
+pub struct Prepare(State);
+
+enum State {
+    Ready(Option<Box<Exchange>>),
+    Loading { draft: Option<Box<Draft>>, load: Box<Loading> },
+}
+
+/// A load with an end.
+pub(crate) struct Loading {
+    reply: Reply<Option<Arc<Ledger>>>,
+    timeout: Timer,
+}
+
+/// A time that passes; without a runtime to tell the time it never does.
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    pub(crate) fn new(time: Duration) -> Self {
+        Self(Handle::try_current().is_ok().then(|| Box::pin(sleep(time))))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
+    }
+}
+
+impl Loading {
+    pub(super) fn new(reply: Reply<Option<Arc<Ledger>>>, timeout: Duration) -> Self {
+        Self { reply, timeout: Timer::new(timeout) }
+    }
+
+    /// `None` if the time is over.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Option<Arc<Ledger>>, StoreError>>> {
+        if let Poll::Ready(reply) = Pin::new(&mut self.reply).poll(cx) {
+            return Poll::Ready(Some(reply));
+        }
+        self.timeout.poll(cx).map(|()| None)
+    }
+}
+
+impl Prepare {
+    pub(super) fn new(shared: &Arc<Shared>, watch: Watch, head: &Parts, body: Bytes) -> Self {
+        let name = watch.dialect.name();
+        shared.count(name, Event::Watched);
+        let report = Report::new(name);
+        let mut draft = Box::new(Draft::new(shared, watch, body, report));
+        let body = draft.original.clone();
+        let survey = OnceCell::new();
+        let Some(history) = draft.history(&body) else {
+            return draft.unread();
+        };
+        if !draft.find_scope(&history, head) {
+            return draft.unscoped();
+        }
+        let gaps = Gaps::find(&history);
+        if gaps.is_empty() || !draft.watch.patchable {
+            shared.count(name, Event::NothingMissing);
+            return Self::ready(draft.finish(&history, Plan::default(), survey));
+        }
+        shared.count(name, Event::Loaded);
+        let mut reply = shared.store.load(&draft.scope());
+        match reply.now() {
+            Some(Ok(ledger)) => {
+                let plan = draft.plan(&history, &gaps, &survey, ledger.as_deref());
+                Self::ready(draft.finish(&history, plan, survey))
+            }
+            Some(Err(error)) => {
+                draft.load_failed(Some(&error));
+                Self::ready(draft.finish(&history, Plan::default(), survey))
+            }
+            None => {
+                drop(history);
+                let load = Box::new(Loading::new(reply, shared.config.load_timeout));
+                Self(State::Loading { draft: Some(draft), load })
+            }
+        }
+    }
+
+    pub(super) fn ready(exchange: Exchange) -> Self {
+        Self(State::Ready(Some(Box::new(exchange))))
+    }
+}
+
+impl Future for Prepare {
+    type Output = Exchange;
+
+    /// # Panics
+    ///
+    /// If polled again after it was ready.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Exchange> {
+        let this = self.get_mut();
+        if let State::Loading { draft, load } = &mut this.0 {
+            let loaded = ready!(load.poll(cx));
+            if let Some(mut draft) = draft.take() {
+                let body = draft.original.clone();
+                let survey = OnceCell::new();
+                // It could be read before, so it can be read again.
+                let exchange = match draft.history(&body) {
+                    None => draft.give_up(),
+                    Some(history) => {
+                        let plan = match loaded {
+                            Some(Ok(ledger)) => draft.plan(&history, &Gaps::find(&history), &survey, ledger.as_deref()),
+                            Some(Err(error)) => {
+                                draft.load_failed(Some(&error));
+                                Plan::default()
+                            }
+                            None => {
+                                draft.load_failed(None);
+                                Plan::default()
+                            }
+                        };
+                        draft.finish(&history, plan, survey)
+                    }
+                };
+                this.0 = State::Ready(Some(Box::new(exchange)));
+            }
+        }
+        match &mut this.0 {
+            State::Ready(exchange) => match exchange.take() {
+                Some(exchange) => Poll::Ready(*exchange),
+                None => panic!("a request was prepared already"),
+            },
+            State::Loading { .. } => panic!("a request was prepared already"),
+        }
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            State::Ready(_) => "Prepare::Ready",
+            State::Loading { .. } => "Prepare::Loading",
+        })
+    }
+}
+
+impl Draft {
+    pub(super) fn history<'b>(&self, body: &'b [u8]) -> Option<History<'b>> {
+        std::str::from_utf8(body).ok()?;
+        self.watch.dialect.read(body).ok()
+    }
+
+    fn unread(self: Box<Self>) -> Prepare {
+        self.shared.count(self.watch.dialect(), Event::Unread);
+        tracing::debug!(dialect = self.watch.dialect(), "the request cannot be read and is passed on as it came");
+        Prepare::ready(self.give_up())
+    }
+
+    fn unscoped(self: Box<Self>) -> Prepare {
+        self.shared.count(self.watch.dialect(), Event::NoTenant);
+        Prepare::ready(self.give_up())
+    }
+
+    fn give_up(self: Box<Self>) -> Exchange {
+        self.report.unobserved(Unobserved::Request);
+        (*self).into_exchange(None, Plan::default(), None)
+    }
+
+    /// Finds out whose conversation this is; says whether there is one.
+    fn find_scope(&mut self, history: &History<'_>, head: &Parts) -> bool {
+        let shared = self.shared.clone();
+        let tenant = scope::tenant(head, &shared.config.tenant_headers);
+        if shared.config.require_tenant && tenant.is_anonymous() {
+            return false;
+        }
+        let origin = scope::provenance(head, self.watch.dialect.binds_account());
+        let from_body = history.model.as_deref().map(String::from_utf8_lossy);
+        let model = self.watch.route.model.clone().or(from_body.map(std::borrow::Cow::into_owned)).unwrap_or_default();
+        let key = &shared.key;
+        let fold = |session: SessionOf<'_>| {
+            key.scope(&ScopeInput { tenant: &tenant, origin: &origin, model: &model, session })
+        };
+        let agent = scope::agent(head);
+        let derived = |system: bool| {
+            let mut hash = [0; 32];
+            if system {
+                hash[..16].copy_from_slice(survey::system(history, key).as_bytes());
+            }
+            hash[16..].copy_from_slice(survey::opening(history, key)?.as_bytes());
+            Some(fold(SessionOf::Derived { hash: &hash, agent: agent.as_ref() }))
+        };
+        let named = scope::session(head, &history.members, &shared.config.sessions);
+        let (scope, strictness, kind) = match &named {
+            Some(named) => {
+                let scope = fold(SessionOf::Named(named));
+                match named.strength {
+                    Strength::Known => (Some(scope), Strictness::Known, SessionKind::Known),
+                    Strength::Weak => (Some(scope), Strictness::Strict, SessionKind::Weak),
+                }
+            }
+            None => (derived(true), Strictness::Strict, SessionKind::Derived),
+        };
+        let Some(mut scope) = scope else { return false };
+        if named.is_some() && self.watch.route.operation == Operation::Generate {
+            // Counts often leave out the session, some the system instruction too.
+            for alias in [derived(true), derived(false)].into_iter().flatten() {
+                shared.aliases.insert(alias, scope);
+            }
+        } else if named.is_none() && self.watch.is_count() {
+            let aliases = [Some(scope), derived(false)];
+            scope = aliases.into_iter().flatten().find_map(|alias| shared.aliases.get(&alias)).unwrap_or(scope);
+        }
+        let anyone = Named { namespace: "".into(), id: String::new(), strength: Strength::Known, agent: None };
+        self.fallback_scope = Some(fold(SessionOf::Named(&anyone)));
+        self.scope = Some(scope);
+        self.strictness = strictness;
+        self.model = model;
+        self.report.update(|summary| summary.session = kind);
+        true
+    }
+
+    pub(super) fn scope(&self) -> Scope {
+        self.scope.unwrap_or_else(|| Scope::from_bytes([0; 32]))
+    }
+
+    pub(super) fn key(&self) -> &HashKey {
+        &self.shared.key
+    }
+
+    fn load_failed(&mut self, error: Option<&StoreError>) {
+        self.load_failed = true;
+        self.shared.count(self.watch.dialect(), Event::LoadFailed);
+        let reason = if error.is_some() { "it failed" } else { "it took too long" };
+        tracing::warn!(dialect = self.watch.dialect(), reason, "the store could not be asked");
+    }
+
+    /// Works out what is put back.
+    pub(super) fn plan(
+        &self,
+        history: &History<'_>,
+        gaps: &Gaps,
+        survey: &OnceCell<Survey>,
+        ledger: Option<&Ledger>,
+    ) -> Plan {
+        let empty = Ledger::new();
+        let around = Around::new(self.watch.dialect, &self.original, history, survey, self.key());
+        let restorer = Restorer {
+            dialect: self.watch.dialect,
+            key: self.key(),
+            history,
+            around: &around,
+            defaults: &self.defaults(history),
+            strictness: self.strictness,
+            gaps,
+            run_starts: &Restorer::run_starts(history),
+            refused: &self.refused,
+        };
+        restorer.plan(ledger.unwrap_or(&empty))
+    }
+
+    pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {
+        let tools = history.tools.clone().map(|span| &self.original[span]);
+        let tools = tools.filter(|tools| memchr::memmem::find(tools, b"\"default\"").is_some());
+        tools.map(|tools| self.watch.dialect.defaults(tools)).unwrap_or_default()
+    }
+
+    /// Adds the sentinels that are due up front, and makes the exchange.
+    fn finish(mut self: Box<Self>, history: &History<'_>, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
+        let takes_sentinel = match self.shared.config.fallback {
+            Fallback::Off => false,
+            Fallback::Always => true,
+            Fallback::OnRejection => self.is_fallback_known(),
+        };
+        if takes_sentinel && self.may_use_sentinel() {
+            self.sentinels = self.sentinel_parts(history, &plan, crate::dialect::Wanted::FirstCalls);
+        }
+        (*self).into_exchange(Some(history), plan, survey.into_inner())
+    }
+
+    pub(super) fn sentinel_parts(
+        &self,
+        history: &History<'_>,
+        plan: &Plan,
+        wanted: crate::dialect::Wanted,
+    ) -> Vec<usize> {
+        self.watch.dialect.sentinel_parts(history, &|part| plan.filled.contains(&part), wanted)
+    }
+
+    pub(super) fn may_use_sentinel(&self) -> bool {
+        self.watch.patchable && !self.watch.is_count() && self.shared.config.fallback != Fallback::Off
+    }
+
+    fn is_fallback_known(&self) -> bool {
+        let until = self.fallback_scope.and_then(|scope| self.shared.fallbacks.get(&scope));
+        until.is_some_and(|until| tokio::time::Instant::now() < until)
+    }
+
+    pub(super) fn refuse(&mut self, items: impl IntoIterator<Item = ItemRef>) {
+        let refused: &mut HashSet<ItemRef> = &mut self.refused;
+        refused.extend(items);
+    }
+}

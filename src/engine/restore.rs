@@ -1,0 +1,633 @@
+//! Works out which remembered items a request lacks, and the edits that put them back.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::survey::Around;
+use crate::{
+    dialect::{Author, Dialect, History, PartKind, ToolDefaults},
+    ledger::{
+        ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        fingerprint::{Running, Tag},
+        matcher::{Matcher, Outcome, Place, Strictness, Surroundings, is_native},
+    },
+    scope::HashKey,
+};
+
+/// The places of a history where state could be missing.
+#[derive(Debug, Default)]
+pub(crate) struct Gaps {
+    /// Parts of the model that could carry state and carry none. Several parts stand for one run of text.
+    targets: Vec<Range<usize>>,
+    /// Outputs whose call is not in the history.
+    orphans: Vec<usize>,
+}
+
+impl Gaps {
+    /// Finds them by looking at the shape of the history alone.
+    pub(crate) fn find(history: &History<'_>) -> Self {
+        Self { targets: targets(history), orphans: orphans(history) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.orphans.is_empty()
+    }
+}
+
+/// The parts, and runs of text parts, that lack state.
+fn targets(history: &History<'_>) -> Vec<Range<usize>> {
+    let mut targets = Vec::new();
+    for message in history.messages.iter().filter(|message| message.author == Author::Model) {
+        let mut at = message.parts.start;
+        while at < message.parts.end {
+            let part = &history.parts[at];
+            let start = at;
+            at += 1;
+            if part.text().is_none() {
+                if part.slot.is_missing() && part.remembered_kind().is_some() {
+                    targets.push(start..at);
+                }
+                continue;
+            }
+            while at < message.parts.end && history.parts[at].kind == part.kind {
+                at += 1;
+            }
+            let run = &history.parts[start..at];
+            let has_text = run.iter().any(|part| !part.is_empty_text());
+            let lacks = run.iter().any(|part| part.slot.is_missing() && !part.is_empty_text());
+            if has_text && lacks {
+                targets.push(start..at);
+            }
+        }
+    }
+    targets
+}
+
+/// The outputs that answer no call of the history.
+fn orphans(history: &History<'_>) -> Vec<usize> {
+    let mut orphans = Vec::new();
+    let mut calls: Vec<usize> = Vec::new();
+    let mut at = 0;
+    while at < history.messages.len() {
+        let author = history.messages[at].author;
+        let end = (at..history.messages.len()).find(|next| history.messages[*next].author != author);
+        let end = end.unwrap_or(history.messages.len());
+        let parts = history.messages[at].parts.start..history.messages[end - 1].parts.end;
+        match author {
+            Author::Model => calls.extend(parts.filter(|part| history.parts[*part].kind == PartKind::Call)),
+            Author::Client => {
+                let outputs: Vec<_> = parts.filter(|part| history.parts[*part].kind == PartKind::Output).collect();
+                if !outputs.is_empty() {
+                    pair(history, &mut calls, outputs, &mut orphans);
+                } else if calls.len() > 64 {
+                    // Calls that nobody answered so far hardly will be.
+                    calls.drain(..calls.len() - 64);
+                }
+            }
+        }
+        at = end;
+    }
+    orphans
+}
+
+/// Pairs outputs with open calls: by id, then by name in order where a side has no id.
+fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orphans: &mut Vec<usize>) {
+    let id = |part: usize| history.parts[part].id.map(|id| id.decode()).filter(|id| !id.is_empty());
+    let name = |part: usize| history.parts[part].name.map(|name| name.decode());
+    let mut by_id: HashMap<_, Vec<usize>> = HashMap::new();
+    for (at, call) in calls.iter().enumerate().rev() {
+        if let Some(id) = id(*call) {
+            by_id.entry(id).or_default().push(at);
+        }
+    }
+    let mut answered = HashSet::new();
+    let mut open = Vec::new();
+    for output in outputs {
+        match id(output).and_then(|id| by_id.get_mut(&id)?.pop()) {
+            Some(call) => drop(answered.insert(call)),
+            None => open.push(output),
+        }
+    }
+    let mut by_name: HashMap<_, Vec<usize>> = HashMap::new();
+    let mut by_name_without_id: HashMap<_, Vec<usize>> = HashMap::new();
+    for (at, call) in calls.iter().enumerate().rev() {
+        if !answered.contains(&at) {
+            let named = if id(*call).is_some() { &mut by_name } else { &mut by_name_without_id };
+            named.entry(name(*call)).or_default().push(at);
+        }
+    }
+    for output in open {
+        let name = name(output);
+        let without_id = by_name_without_id.get_mut(&name).and_then(Vec::pop);
+        let call =
+            without_id.or_else(|| if id(output).is_none() { by_name.get_mut(&name).and_then(Vec::pop) } else { None });
+        match call {
+            Some(call) => drop(answered.insert(call)),
+            None => orphans.push(output),
+        }
+    }
+    let mut at = 0;
+    calls.retain(|_| {
+        at += 1;
+        !answered.contains(&(at - 1))
+    });
+}
+
+/// An edit of the request body.
+#[derive(Clone, Debug)]
+pub(crate) struct Edit {
+    pub(crate) range: Range<usize>,
+    pub(crate) bytes: Bytes,
+    /// The items that it puts back, and where they stand in the request that goes upstream.
+    pub(crate) items: Vec<Placed>,
+    /// It adds a part or a message.
+    pub(crate) structural: bool,
+}
+
+/// A piece of state that an edit puts back.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) item: ItemRef,
+    /// The position of its message in the contents that go upstream.
+    pub(crate) content: usize,
+    /// The position of its part in that message.
+    pub(crate) part: usize,
+    pub(crate) call: Option<Box<str>>,
+    /// The part of the history that it was put on, or before.
+    pub(crate) at: usize,
+}
+
+/// What is put back into one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) edits: Vec<Edit>,
+    /// Parts of the history that get state, or whose message gets a call before them.
+    pub(crate) filled: HashSet<usize>,
+    pub(crate) restored: u32,
+    pub(crate) calls: u32,
+    pub(crate) ambiguous: u32,
+    pub(crate) missed: u32,
+}
+
+/// A part that is inserted into a message, or a message that is.
+enum Insertion {
+    Part { before: usize, message: usize },
+    Message { before: usize },
+}
+
+pub(crate) struct Restorer<'a> {
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) key: &'a HashKey,
+    pub(crate) history: &'a History<'a>,
+    pub(crate) around: &'a Around<'a>,
+    pub(crate) defaults: &'a ToolDefaults,
+    pub(crate) strictness: Strictness,
+    pub(crate) gaps: &'a Gaps,
+    pub(crate) run_starts: &'a [usize],
+    /// Items that must not be put back: the provider refused them.
+    pub(crate) refused: &'a HashSet<ItemRef>,
+}
+
+impl Restorer<'_> {
+    /// Matches the ledger against the history.
+    pub(crate) fn plan(&self, ledger: &Ledger) -> Plan {
+        let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
+        let turns: HashMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
+        let mut work =
+            Work { restorer: self, turns, plan: Plan::default(), assigned: HashMap::new(), insertions: Vec::new() };
+        work.kept_parts(&mut matcher);
+        work.whole_parts();
+        work.dropped_calls(&matcher, ledger);
+        work.finish()
+    }
+
+    fn place(&self, target: &Range<usize>) -> Option<Place> {
+        let parts = &self.history.parts[target.clone()];
+        let first = parts.first()?;
+        let kind = first.remembered_kind()?;
+        let (key, reduced) = if parts.len() > 1 {
+            let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
+            let mut hash = Running::new(self.key, tag);
+            for part in parts {
+                part.text()?.decoded(&mut |bytes| hash.update(bytes));
+            }
+            (hash.anchor(), None)
+        } else {
+            let key = first.anchor(self.key, None)?;
+            let defaults = first.name.filter(|_| kind == Kind::Call);
+            let defaults = defaults.and_then(|name| self.defaults.get(&*name.decode()));
+            let reduced = defaults.and_then(|defaults| first.anchor(self.key, Some(defaults)));
+            (key, reduced.filter(|reduced| *reduced != key))
+        };
+        let id = first.id.map(|id| String::from_utf8_lossy(&id.decode()).into_owned().into());
+        let id = id.filter(|id: &Box<str>| !id.is_empty());
+        Some(Place { kind, key, reduced, id, starts: [self.run_starts[first.message], first.message] })
+    }
+
+    /// The message of the history at which the run of messages by one author begins, for each message.
+    pub(crate) fn run_starts(history: &History<'_>) -> Vec<usize> {
+        let mut start = 0;
+        let starts = history.messages.iter().enumerate().map(|(at, message)| {
+            if history.messages[start].author != message.author {
+                start = at;
+            }
+            start
+        });
+        starts.collect()
+    }
+
+    /// Parts of a run of text that may be known on their own when the run is not: first what stands
+    /// between empty parts, then each part.
+    fn split(&self, range: &Range<usize>, round: usize) -> Vec<Range<usize>> {
+        let ends = |at: &usize| {
+            let part = &self.history.parts[*at];
+            part.is_empty_text() || !part.slot.is_missing()
+        };
+        if round > 0 {
+            let singles = range.clone().filter(|at| !ends(at));
+            return singles.map(|at| at..at + 1).collect();
+        }
+        let mut pieces = Vec::new();
+        let mut start = range.start;
+        for at in range.clone().chain([range.end]) {
+            if at == range.end || ends(&at) {
+                if start < at {
+                    pieces.push(start..at);
+                }
+                start = at + 1;
+            }
+        }
+        pieces
+    }
+}
+
+/// The plan while it is worked out.
+struct Work<'a> {
+    restorer: &'a Restorer<'a>,
+    turns: HashMap<TurnId, &'a Arc<Turn>>,
+    plan: Plan,
+    /// The remembered part that a part of the history is.
+    assigned: HashMap<usize, ItemRef>,
+    insertions: Vec<Insertion>,
+}
+
+impl<'a> Work<'a> {
+    fn part(&self, item: &ItemRef) -> Option<&'a TurnPart> {
+        self.turns.get(&item.turn)?.part(item)
+    }
+
+    /// Puts state back on the parts that the client kept.
+    fn kept_parts(&mut self, matcher: &mut Matcher<'_>) {
+        let restorer = self.restorer;
+        let mut open: Vec<Range<usize>> = Vec::new();
+        let mut later: Vec<Range<usize>> = Vec::new();
+        for target in &restorer.gaps.targets {
+            let held = restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing());
+            if held { later.push(target.clone()) } else { open.push(target.clone()) }
+        }
+        for round in 0..3 {
+            let (targets, places): (Vec<_>, Vec<_>) =
+                open.iter().filter_map(|target| Some((target.clone(), restorer.place(target)?))).unzip();
+            for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
+                match outcome {
+                    Outcome::Found(item) => self.assign(&target, item),
+                    Outcome::Ambiguous => self.plan.ambiguous += 1,
+                    Outcome::Unknown => later.push(target),
+                }
+            }
+            open = later
+                .drain(..)
+                .filter(|target| target.len() > 1)
+                .flat_map(|target| restorer.split(&target, round))
+                .collect();
+        }
+    }
+
+    fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
+        for at in target.clone() {
+            self.assigned.insert(at, item);
+        }
+        let Some(part) = self.part(&item) else { return };
+        let Some(state) = &part.state else { return };
+        if self.restorer.refused.contains(&item) {
+            return;
+        }
+        let at = self.slot(target, part);
+        if self.plan.filled.contains(&at) {
+            return;
+        }
+        let target = &self.restorer.history.parts[at];
+        let Some((range, bytes)) = self.restorer.dialect.restore(target, state.raw()) else { return };
+        self.plan.filled.insert(at);
+        self.plan.restored += 1;
+        let placed = self.placed(item, target.message, at);
+        self.plan.edits.push(Edit { range, bytes, items: vec![placed], structural: false });
+    }
+
+    fn placed(&self, item: ItemRef, message: usize, part: usize) -> Placed {
+        let history = self.restorer.history;
+        let first = history.messages.get(message).map_or(0, |message| message.parts.start);
+        let call = self.part(&item).filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
+        Placed { item, content: message, part: part.saturating_sub(first), call, at: part }
+    }
+
+    /// The part of a target that carried the state.
+    fn slot(&self, target: &Range<usize>, part: &TurnPart) -> usize {
+        let history = self.restorer.history;
+        let last = target.clone().rev().find(|at| !history.parts[*at].is_empty_text()).unwrap_or(target.start);
+        if part.trailing {
+            // The client may still have the empty part on which the state came.
+            let next = last + 1;
+            let kind = if part.kind == Kind::Thought { PartKind::Thought } else { PartKind::Text };
+            let is_carrier = history.parts.get(next).is_some_and(|next| {
+                next.message == history.parts[last].message
+                    && next.kind == kind
+                    && next.is_empty_text()
+                    && next.slot.is_missing()
+            });
+            if is_carrier {
+                return next;
+            }
+        }
+        let Some(end) = part.state_at.filter(|_| target.len() > 1) else { return last };
+        let mut length = 0_u64;
+        for at in target.clone() {
+            if let Some(text) = history.parts[at].text() {
+                text.decoded(&mut |bytes| length += bytes.len() as u64);
+            }
+            if length >= u64::from(end) {
+                return at;
+            }
+        }
+        last
+    }
+
+    /// Puts whole thinking parts back into the messages of which the client kept something else.
+    fn whole_parts(&mut self) {
+        let restorer = self.restorer;
+        let is_whole = |part: &TurnPart| part.kind == Kind::Thought && part.whole.is_some();
+        let mut turns = self.turns.values().flat_map(|turn| turn.alternatives());
+        let any = turns.any(|alternative| alternative.parts.iter().any(is_whole));
+        if !any || restorer.history.thinking_off {
+            return;
+        }
+        let mut done = HashSet::new();
+        for (at, message) in restorer.history.messages.iter().enumerate() {
+            let mut of: Vec<(usize, ItemRef)> =
+                message.parts.clone().filter_map(|part| Some((part, *self.assigned.get(&part)?))).collect();
+            of.sort_by_key(|(part, _)| *part);
+            let Some((_, first)) = of.first().copied() else { continue };
+            let one_turn = of.iter().all(|(_, item)| (item.turn, item.alternative) == (first.turn, first.alternative));
+            // The client's own thoughts stay as they are; ours never stand beside them.
+            let own = message.parts.clone().any(|part| {
+                let kept = &restorer.history.parts[part];
+                kept.kind == PartKind::Thought && !self.plan.filled.contains(&part) && !kept.is_empty_text()
+            });
+            if !one_turn || own {
+                continue;
+            }
+            let Some(turn) = self.turns.get(&first.turn) else { continue };
+            let Some(alternative) = turn.alternatives().get(first.alternative as usize) else { continue };
+            let missing: Vec<(u32, &TurnPart)> = (0..)
+                .zip(&alternative.parts)
+                .filter(|(index, part)| is_whole(part) && of.iter().all(|(_, item)| item.part != *index))
+                .filter(|(index, _)| done.insert((first.turn, first.alternative, *index)))
+                .collect();
+            let refused = missing.iter().any(|(index, part)| {
+                let item = ItemRef::new(first.turn, first.alternative, *index);
+                restorer.refused.contains(&item)
+                    || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+            });
+            if refused {
+                continue;
+            }
+            for (index, part) in missing {
+                let next = of.iter().find(|(_, item)| item.part > index).map(|(part, _)| *part);
+                let item = ItemRef::new(first.turn, first.alternative, index);
+                self.insert_part(at, next, item, part);
+                self.plan.restored += 1;
+            }
+        }
+    }
+
+    /// Inserts a whole part into a message: before a part of it, or at its end.
+    fn insert_part(&mut self, message: usize, before: Option<usize>, item: ItemRef, part: &TurnPart) {
+        let history = self.restorer.history;
+        let parts = history.messages[message].parts.clone();
+        let Some(whole) = &part.whole else { return };
+        let (offset, bytes) = match before {
+            Some(before) => (history.parts[before].span.start, [&whole[..], b","].concat()),
+            None if parts.is_empty() => return,
+            None => (history.parts[parts.end - 1].span.end, [b",", &whole[..]].concat()),
+        };
+        let at = before.unwrap_or(parts.end);
+        let items = part.state.iter().map(|_| self.placed(item, message, at)).collect();
+        self.insertions.push(Insertion::Part { before: at, message });
+        self.plan.edits.push(Edit { range: offset..offset, bytes: bytes.into(), items, structural: true });
+        if part.kind == Kind::Call
+            && let Some(first) = parts.clone().find(|at| history.parts[*at].kind == PartKind::Call)
+            && first >= at
+        {
+            // The first call of the message is now ours.
+            self.plan.filled.insert(first);
+        }
+    }
+
+    /// Puts back the calls whose outputs the client kept.
+    fn dropped_calls(&mut self, matcher: &Matcher<'_>, ledger: &Ledger) {
+        let mut groups: BTreeMap<(usize, u32), Vec<(u32, usize)>> = BTreeMap::new();
+        let mut taken = HashSet::new();
+        let found: Vec<_> = self.lookup(matcher, ledger);
+        for (turn, alternative, part, output) in found {
+            if taken.insert((turn, alternative, part)) {
+                groups.entry((turn, alternative)).or_default().push((part, output));
+            }
+        }
+        let turns: Vec<_> = ledger.turns().collect();
+        for ((turn, alternative), mut calls) in groups {
+            calls.sort_unstable();
+            let first_output = calls.iter().map(|(_, output)| self.restorer.history.parts[*output].message).min();
+            let Some(message) = first_output else { continue };
+            self.put_calls_back(turns[turn], alternative, &calls, message);
+        }
+    }
+
+    /// The remembered call of each orphaned output: position of the turn, alternative, part, output.
+    fn lookup(&self, matcher: &Matcher<'_>, ledger: &Ledger) -> Vec<(usize, u32, u32, usize)> {
+        let history = self.restorer.history;
+        let orphans = &self.restorer.gaps.orphans;
+        if orphans.is_empty() {
+            return Vec::new();
+        }
+        let mut by_id: HashMap<&str, (usize, u32, u32, &TurnPart)> = HashMap::new();
+        let mut by_name: HashMap<&str, Vec<(usize, u32, u32)>> = HashMap::new();
+        let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
+        for (at, turn) in ledger.turns().enumerate() {
+            for (alternative, parts) in (0..).zip(turn.alternatives()) {
+                for (part, remembered) in (0..).zip(&parts.parts) {
+                    let item = ItemRef::new(turn.id(), alternative, part);
+                    let answered = assigned.contains(&item)
+                        || remembered.state.as_ref().is_some_and(|state| self.restorer.around.holds(state));
+                    if remembered.kind != Kind::Call || remembered.whole.is_none() || answered {
+                        continue;
+                    }
+                    if let Some(id) = &remembered.id {
+                        by_id.insert(id, (at, alternative, part, remembered));
+                    } else if let Some(name) = &remembered.name {
+                        by_name.entry(name).or_default().push((at, alternative, part));
+                    }
+                }
+            }
+        }
+        let turns: Vec<_> = ledger.turns().collect();
+        let strict = self.restorer.strictness == Strictness::Strict;
+        let mut found = Vec::new();
+        for output in orphans {
+            let part = &history.parts[*output];
+            let id = part.id.map(|id| id.decode()).filter(|id| !id.is_empty());
+            let name = part.name.map(|name| name.decode());
+            let name = name.as_deref().filter(|name| !is_placeholder_name(name));
+            if let Some(id) = id {
+                let Ok(id) = std::str::from_utf8(&id) else { continue };
+                let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
+                let called = remembered.name.as_deref();
+                let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
+                if agrees && matcher.count_of(id) == 1 && (!strict || is_native(id, called)) {
+                    found.push((*turn, *alternative, *call, *output));
+                }
+                continue;
+            }
+            let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
+            let near = by_name.get(name).into_iter().flatten();
+            let mut near = near.filter(|(turn, ..)| self.neighbours_agree(turns[*turn], part.message));
+            if let (Some((turn, alternative, call)), None) = (near.next(), near.next()) {
+                found.push((*turn, *alternative, *call, *output));
+            }
+        }
+        found
+    }
+
+    /// Whether a turn was made where this message stands.
+    fn neighbours_agree(&self, turn: &Turn, message: usize) -> bool {
+        let around = self.restorer.around;
+        let context = turn.context();
+        if around.before(message) == context.before() {
+            return self.restorer.strictness == Strictness::Known || around.system() == context.system();
+        }
+        if self.restorer.strictness == Strictness::Strict {
+            return false;
+        }
+        let level = context.windows().len().min((around.depth(message) + 1).ilog2() as usize);
+        let Some(level) = level.checked_sub(1) else { return false };
+        context.windows().get(level).copied() == around.window(message, level)
+    }
+
+    fn put_calls_back(&mut self, turn: &Turn, alternative: u32, calls: &[(u32, usize)], output: usize) {
+        let history = self.restorer.history;
+        let Some(remembered) = turn.alternatives().get(alternative as usize) else { return };
+        let parts = &remembered.parts;
+        let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
+        self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        // Where siblings were kept, in the model's messages right before the output, the calls join them.
+        let run = history.messages[..output]
+            .iter()
+            .enumerate()
+            .rev()
+            .take_while(|(_, message)| message.author == Author::Model);
+        let siblings = run.map(|(at, _)| (at, self.siblings(at, turn.id(), alternative, parts)));
+        let kept: Option<(usize, Vec<(usize, u32)>)> = siblings.into_iter().find(|(_, siblings)| !siblings.is_empty());
+        if let Some((message, siblings)) = kept {
+            for (part, _) in calls {
+                let next = siblings.iter().find(|(_, sibling)| sibling > part).map(|(at, _)| *at);
+                let after =
+                    siblings.last().map(|(at, _)| at + 1).filter(|at| *at < history.messages[message].parts.end);
+                self.insert_part(message, next.or(after), item(*part), &parts[*part as usize]);
+            }
+            return;
+        }
+        let whole: Vec<Bytes> = calls.iter().filter_map(|(part, _)| parts[*part as usize].whole.clone()).collect();
+        let bytes = [&self.restorer.dialect.message(&whole)[..], b","].concat();
+        let at = history.messages[output].span.start;
+        let items = (0..).zip(calls).filter(|(_, (part, _))| parts[*part as usize].state.is_some());
+        let items = items.map(|(position, (part, _))| Placed {
+            item: item(*part),
+            content: output,
+            part: position,
+            call: parts[*part as usize].name.clone(),
+            at: usize::MAX,
+        });
+        self.plan.edits.push(Edit { range: at..at, bytes: bytes.into(), items: items.collect(), structural: true });
+        self.insertions.push(Insertion::Message { before: output });
+    }
+
+    /// The parts of a message that belong to a turn, with their positions in it.
+    fn siblings(&self, message: usize, turn: TurnId, alternative: u32, parts: &[TurnPart]) -> Vec<(usize, u32)> {
+        let history = self.restorer.history;
+        let mut siblings = Vec::new();
+        for at in history.messages[message].parts.clone() {
+            let kept = &history.parts[at];
+            if let Some(item) = self.assigned.get(&at) {
+                if (item.turn, item.alternative) == (turn, alternative) {
+                    siblings.push((at, item.part));
+                }
+            } else if kept.kind == PartKind::Call {
+                let id = kept.id.map(|id| id.decode());
+                let anchor = kept.anchor(self.restorer.key, None);
+                let is_it = |part: &TurnPart| match (&part.id, &id) {
+                    (Some(one), Some(other)) if one.as_bytes() == &**other => true,
+                    _ => Some(part.anchor) == anchor,
+                };
+                let free = |index: &u32| siblings.iter().all(|(_, taken)| taken != index);
+                let found = (0..).zip(parts).find(|(index, part)| is_it(part) && free(index));
+                siblings.extend(found.map(|(index, _)| (at, index)));
+            }
+        }
+        siblings
+    }
+
+    fn finish(mut self) -> Plan {
+        let history = self.restorer.history;
+        let filled = &self.plan.filled;
+        let first_calls = history.messages.iter().filter(|message| message.author == Author::Model);
+        let first_calls = first_calls
+            .filter_map(|message| message.parts.clone().find(|at| history.parts[*at].kind == PartKind::Call));
+        let missed = first_calls.filter(|at| history.parts[*at].slot.is_missing() && !filled.contains(at)).count();
+        self.plan.missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let mut messages: Vec<usize> = Vec::new();
+        let mut parts: HashMap<usize, Vec<usize>> = HashMap::new();
+        for insertion in &self.insertions {
+            match insertion {
+                Insertion::Message { before } => messages.push(*before),
+                Insertion::Part { before, message } => parts.entry(*message).or_default().push(*before),
+            }
+        }
+        messages.sort_unstable();
+        parts.values_mut().for_each(|parts| parts.sort_unstable());
+        for edit in &mut self.plan.edits {
+            for placed in &mut edit.items {
+                if let (Some(inserted), Some(message)) =
+                    (parts.get(&placed.content), history.messages.get(placed.content))
+                {
+                    let at = placed.part + message.parts.start;
+                    placed.part +=
+                        inserted.partition_point(|before| *before < at + usize::from(!edit.range.is_empty()));
+                }
+                placed.content += messages.partition_point(|before| *before < placed.content);
+            }
+        }
+        self.plan
+    }
+}
+
+/// Names that translators write where they do not know the name.
+fn is_placeholder_name(name: &[u8]) -> bool {
+    matches!(
+        name.to_ascii_lowercase().as_slice(),
+        b"" | b"unknown" | b"unknown_function" | b"tool" | b"function" | b"none" | b"null"
+    )
+}

@@ -1,0 +1,219 @@
+//! What surrounds the parts of a history: one pass that hashes all of it, made only when something
+//! hangs on it, and once for each turn that is remembered.
+
+use std::{cell::OnceCell, collections::HashMap};
+
+use crate::{
+    dialect::{Author, Dialect, History, PartKind, Slot},
+    ledger::{
+        Anchor, Context, Item, Trace,
+        fingerprint::{Running, Tag},
+        matcher::{AnchorMap, Place, Surroundings},
+    },
+    scope::HashKey,
+    wire::json::Cursor,
+};
+
+/// The units of a history, and where each message begins among them.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    trace: Trace,
+    starts: Vec<usize>,
+    /// The units at which each part of the model stands.
+    places: AnchorMap<Vec<usize>>,
+}
+
+/// Tells the units of the two authors apart.
+fn unit(author: Author, anchor: Anchor) -> Anchor {
+    let mut bytes = *anchor.as_bytes();
+    bytes[15] ^= u8::from(author == Author::Model);
+    Anchor::from_bytes(bytes)
+}
+
+impl Survey {
+    pub(crate) fn new(history: &History<'_>, key: &HashKey) -> Self {
+        let mut survey = Self {
+            trace: Trace::new(key, system(history, key)),
+            starts: Vec::with_capacity(history.messages.len()),
+            places: AnchorMap::default(),
+        };
+        let mut run: Option<(Author, Running)> = None;
+        for message in &history.messages {
+            // A run of text goes on in the next message of its author, if that begins with text.
+            let mut parts = history.parts[message.parts.clone()].iter();
+            let first = parts.find(|part| part.kind != PartKind::Thought);
+            let goes_on = first.is_none_or(|part| part.text().is_some());
+            if !goes_on || run.as_ref().is_some_and(|(author, _)| *author != message.author) {
+                survey.end(&mut run);
+            }
+            survey.starts.push(survey.trace.len());
+            for part in &history.parts[message.parts.clone()] {
+                match (part.kind, part.text()) {
+                    // Clients drop thoughts, so they are no landmarks.
+                    (PartKind::Thought, _) => {}
+                    (_, Some(text)) => {
+                        let (_, hash) = run.get_or_insert_with(|| (message.author, Running::new(key, Tag::Text)));
+                        if !text.is_empty() {
+                            text.decoded(&mut |bytes| hash.update(bytes));
+                        }
+                    }
+                    _ => {
+                        survey.end(&mut run);
+                        let anchor = part.anchor(key, None).unwrap_or_else(|| Anchor::from_bytes([0xff; 16]));
+                        survey.push(message.author, anchor);
+                    }
+                }
+            }
+        }
+        survey.end(&mut run);
+        survey
+    }
+
+    fn end(&mut self, run: &mut Option<(Author, Running)>) {
+        if let Some((author, hash)) = run.take() {
+            self.push(author, hash.anchor());
+        }
+    }
+
+    fn push(&mut self, author: Author, anchor: Anchor) {
+        if author == Author::Model {
+            self.places.entry(anchor).or_default().push(self.trace.len());
+        }
+        self.trace.push(unit(author, anchor));
+    }
+
+    /// The first unit of a message.
+    pub(crate) fn start(&self, message: usize) -> usize {
+        self.starts.get(message).copied().unwrap_or_else(|| self.trace.len())
+    }
+
+    /// The context of a turn that follows the whole history.
+    pub(crate) fn context(&self) -> Context {
+        self.trace.context(self.trace.len())
+    }
+
+    /// The parts of the model that stand in the history, each as often as it does.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = &Anchor> {
+        self.places.iter().flat_map(|(anchor, units)| units.iter().map(move |_| anchor))
+    }
+
+    fn occurrence(&self, place: &Place) -> u32 {
+        let start = self.start(place.starts[0]);
+        let before = self.places.get(&place.key).map_or(0, |units| units.partition_point(|unit| *unit < start));
+        u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}
+
+/// The fingerprint of the system instruction.
+pub(crate) fn system(history: &History<'_>, key: &HashKey) -> Anchor {
+    let mut hash = Running::new(key, Tag::System);
+    for payload in &history.system {
+        if let Some(anchor) = payload.anchor(key, Tag::Other) {
+            hash.update(anchor.as_bytes());
+        }
+    }
+    hash.anchor()
+}
+
+/// The fingerprint of the first message of the client.
+pub(crate) fn opening(history: &History<'_>, key: &HashKey) -> Option<Anchor> {
+    let first = history.messages.iter().find(|message| message.author == Author::Client)?;
+    let mut hash = Running::new(key, Tag::Client);
+    let mut text = Running::new(key, Tag::Text);
+    for part in &history.parts[first.parts.clone()] {
+        match part.text() {
+            Some(chunk) => chunk.decoded(&mut |bytes| text.update(bytes)),
+            None => hash.update(part.anchor(key, None)?.as_bytes()),
+        }
+    }
+    hash.update(text.anchor().as_bytes());
+    Some(hash.anchor())
+}
+
+/// The history of one request as the matcher sees it; everything is worked out on first use.
+pub(crate) struct Around<'a> {
+    pub(crate) dialect: &'static dyn Dialect,
+    pub(crate) body: &'a [u8],
+    pub(crate) history: &'a History<'a>,
+    pub(crate) survey: &'a OnceCell<Survey>,
+    pub(crate) key: &'a HashKey,
+    held: OnceCell<HashMap<u64, Vec<usize>>>,
+}
+
+impl<'a> Around<'a> {
+    pub(crate) fn new(
+        dialect: &'static dyn Dialect,
+        body: &'a [u8],
+        history: &'a History<'a>,
+        survey: &'a OnceCell<Survey>,
+        key: &'a HashKey,
+    ) -> Self {
+        Self { dialect, body, history, survey, key, held: OnceCell::new() }
+    }
+
+    pub(crate) fn survey(&self) -> &'a Survey {
+        self.survey.get_or_init(|| Survey::new(self.history, self.key))
+    }
+
+    /// The states that the client sent, by a digest that equal values share.
+    fn held(&self) -> &HashMap<u64, Vec<usize>> {
+        self.held.get_or_init(|| {
+            let mut held: HashMap<u64, Vec<usize>> = HashMap::new();
+            for (at, part) in self.history.parts.iter().enumerate() {
+                if let Slot::Held(span) = &part.slot {
+                    held.entry(digest(&self.body[span.clone()])).or_default().push(at);
+                }
+            }
+            held
+        })
+    }
+}
+
+/// A digest of a raw JSON string of base64 that is the same in every alphabet and padding: its first
+/// characters.
+fn digest(raw: &[u8]) -> u64 {
+    let Ok((text, _)) = Cursor::new(raw).string() else { return 0 };
+    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in text.decode().iter().take(32) {
+        let byte = match byte {
+            b'=' => break,
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        };
+        digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    digest
+}
+
+impl Surroundings for Around<'_> {
+    fn system(&self) -> Anchor {
+        self.survey().trace.system()
+    }
+
+    fn before(&self, message: usize) -> Anchor {
+        let survey = self.survey();
+        survey.trace.before(survey.start(message))
+    }
+
+    fn window(&self, message: usize, level: usize) -> Option<u64> {
+        let survey = self.survey();
+        survey.trace.window(survey.start(message), level)
+    }
+
+    fn depth(&self, message: usize) -> usize {
+        self.survey().start(message)
+    }
+
+    fn holds(&self, state: &Item) -> bool {
+        let Some(parts) = self.held().get(&digest(state.raw())) else { return false };
+        parts.iter().any(|at| {
+            let Slot::Held(span) = &self.history.parts[*at].slot else { return false };
+            self.dialect.same_state(&self.body[span.clone()], state.raw())
+        })
+    }
+
+    fn occurrence(&self, place: &Place) -> u32 {
+        self.survey().occurrence(place)
+    }
+}

@@ -1,0 +1,79 @@
+use tower_layer::Layer;
+
+use crate::{
+    engine::{Builder, Engine},
+    service::ReplayService,
+    store::{MemoryStore, Store},
+};
+
+/// Wraps an HTTP client service in a [`ReplayService`].
+///
+/// All services of one layer, and of its clones, share one engine: its store, its counters, its keys.
+///
+/// # Placement
+///
+/// Outside of request signing, retries that change the body and URI rewriting's result (the layer
+/// reads the URI as it goes upstream); inside of the caller's authentication, tracing and timeouts.
+///
+/// # Examples
+///
+/// ```
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_reasoning_replay::{MemoryStore, ReplayLayer, RequestBody};
+/// # use http_body_util::Full;
+/// # use bytes::Bytes;
+///
+/// # let client = service_fn(|_: http::Request<RequestBody<Full<Bytes>>>| async {
+/// #     Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default()))
+/// # });
+/// let replay = ReplayLayer::new(MemoryStore::new());
+/// let client = ServiceBuilder::new().layer(replay).service(client);
+/// # let request = http::Request::new(Full::<Bytes>::default());
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(client.oneshot(request))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReplayLayer {
+    engine: Engine,
+}
+
+impl ReplayLayer {
+    /// A layer with the defaults, on a store in memory.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system has no randomness to give for the hash key. Use
+    /// [`builder`](Self::builder) to be told instead.
+    #[must_use]
+    pub fn new(store: MemoryStore) -> Self {
+        match Self::builder(store).build_layer() {
+            Ok(layer) => layer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sets up a layer on any store.
+    pub fn builder(store: impl Store) -> Builder {
+        Engine::builder(store)
+    }
+
+    /// The engine behind the layer: its counters, its store.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl From<Engine> for ReplayLayer {
+    fn from(engine: Engine) -> Self {
+        Self { engine }
+    }
+}
+
+impl<S> Layer<S> for ReplayLayer {
+    type Service = ReplayService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        ReplayService::new(inner, self.engine.clone())
+    }
+}
