@@ -148,7 +148,13 @@ where
                     let CallProjection::Running { future } = this.call.as_mut().project() else {
                         panic!("{POLLED_AGAIN}")
                     };
-                    let outcome = ready!(future.poll(cx));
+                    let Poll::Ready(outcome) = future.poll(cx) else {
+                        // The request is on its way; what follows costs nobody any time.
+                        if let Some(exchange) = &mut work.exchange {
+                            exchange.settle();
+                        }
+                        return Poll::Pending;
+                    };
                     this.call.set(Call::None);
                     work.stage = Stage::Over;
                     if let Some(response) = work.answered(outcome?) {

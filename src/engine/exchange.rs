@@ -66,17 +66,18 @@ impl Draft {
 
     pub(super) fn into_exchange(self, history: Option<&History<'_>>, plan: Plan, survey: Option<Survey>) -> Exchange {
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        // A request of which a first call of the current turn stays unsigned may be refused.
-        let could_miss =
-            history.is_some_and(|history| !self.sentinel_parts(history, &plan, Wanted::FirstCalls).is_empty());
+        let lacking = |wanted| history.map_or(0, |history| self.sentinel_parts(history, &plan, wanted).len());
+        let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
+        let could_miss = lacking(Wanted::EveryPart) > 0;
         let (shared, name) = (&self.shared, self.watch.dialect());
         let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
         let count = |event, count: u32| shared.counters.add(name, event, u64::from(count));
         count(Event::Restored, plan.restored);
         count(Event::CallRestored, plan.calls);
-        count(Event::Missed, plan.missed);
+        count(Event::Missed, missed);
         count(Event::Ambiguous, plan.ambiguous);
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
+        self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
         let placed = plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
         Exchange { draft: self, plan, placed, patched, survey, could_miss, retry: Retry::Not }
@@ -86,7 +87,6 @@ impl Draft {
         self.report.update(|summary| {
             summary.restored = plan.restored;
             summary.calls_restored = plan.calls;
-            summary.missed = plan.missed;
             summary.ambiguous = plan.ambiguous;
             summary.sentinels = u32::try_from(sentinels).unwrap_or(u32::MAX);
         });
@@ -95,7 +95,6 @@ impl Draft {
                 dialect = self.watch.dialect(),
                 restored = plan.restored,
                 calls = plan.calls,
-                missed = plan.missed,
                 sentinels,
                 "state is put back"
             );
@@ -144,9 +143,9 @@ pub struct Exchange {
 /// How far a second attempt has come.
 enum Retry {
     Not,
-    /// It was sent, with these parts carrying a sentinel.
+    /// It was sent. `learns` says that its success shows that sentinels are taken where state is missing.
     Sent {
-        sentinels: usize,
+        learns: bool,
     },
     Done,
 }
@@ -218,12 +217,14 @@ impl Exchange {
             return self.observer(head).map_or(Answer::Pass, |observer| Answer::Observe(Box::new(observer)));
         }
         self.draft.report.unobserved(Unobserved::NoAnswer);
-        let put_in = !self.placed.is_empty() || !self.plan.edits.is_empty() || !self.draft.sentinels.is_empty();
-        let could_help = put_in || self.could_miss;
-        if !is_error(head.status) || !could_help || self.draft.scope.is_none() || !may_retry {
+        let draft = &self.draft;
+        let put_in = !self.plan.edits.is_empty() || !draft.sentinels.is_empty();
+        if !is_error(head.status) || draft.scope.is_none() || !may_retry || !(put_in || self.could_miss) {
             return Answer::Pass;
         }
-        if self.draft.shared.config.heal && self.draft.watch.patchable {
+        // What was put in may be at fault, and what is missing may still be known, or stood in for.
+        let could_help = put_in || draft.load_failed || draft.may_use_sentinel();
+        if could_help && draft.shared.config.heal && draft.watch.patchable {
             return Answer::Hold(Held { bytes: MAX_HELD, time: HOLD_TIME });
         }
         self.classifier(head.status).map_or(Answer::Pass, |classifier| Answer::Classify(Box::new(classifier)))
@@ -231,9 +232,6 @@ impl Exchange {
 
     /// Classifies an error body in passing, when it cannot be held, or not any longer.
     pub fn classifier(&mut self, status: StatusCode) -> Option<Classifier> {
-        if self.placed.is_empty() && self.draft.sentinels.is_empty() {
-            return None;
-        }
         Some(Classifier {
             shared: self.draft.shared.clone(),
             dialect: self.draft.watch.dialect(),
@@ -244,6 +242,15 @@ impl Exchange {
             status: status.as_u16(),
             body: Vec::new(),
         })
+    }
+
+    /// Works out what has to be known of the request once its answer comes. Call it while waiting for
+    /// the answer, so that the answer need not wait for it; it changes nothing else.
+    pub fn settle(&mut self) {
+        let draft = &self.draft;
+        if self.survey.is_none() && draft.scope.is_some() && !draft.watch.is_count() {
+            self.survey = draft.history(&draft.original).map(|history| Survey::new(&history, draft.key()));
+        }
     }
 
     fn observer(&mut self, head: &response::Parts) -> Option<Observer> {
@@ -337,7 +344,7 @@ impl Exchange {
                 if !structural {
                     self.draft.sentinels.clear();
                 }
-                Step::Settled(self.retry(0))
+                Step::Settled(self.retry(0, false))
             }
             Refusal::Invalid if put_in => {
                 self.count(Event::RefusedInvalid);
@@ -384,7 +391,7 @@ impl Exchange {
             self.draft.sentinels = self.draft.sentinel_parts(&history, &self.plan, Wanted::FirstCalls);
         }
         let added = self.draft.sentinels.len().saturating_sub(before);
-        let remedy = self.retry(added);
+        let remedy = self.retry(added, false);
         let scope = self.draft.scope();
         match bad.is_empty() {
             true => Step::Settled(remedy),
@@ -423,7 +430,7 @@ impl Exchange {
             }
         }
         match self.with_sentinels(wanted) {
-            Remedy::None => self.retry(0),
+            Remedy::None => self.retry(0, false),
             remedy => remedy,
         }
     }
@@ -441,11 +448,11 @@ impl Exchange {
             return Remedy::None;
         }
         self.draft.sentinels = parts;
-        self.retry(added)
+        self.retry(added, true)
     }
 
     /// The changed body, if it is one and a second attempt is allowed.
-    fn retry(&mut self, sentinels: usize) -> Remedy {
+    fn retry(&mut self, sentinels: usize, learns: bool) -> Remedy {
         if !self.may_retry() {
             return Remedy::None;
         }
@@ -458,7 +465,7 @@ impl Exchange {
         }
         self.placed = self.plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
         self.patched = patched;
-        self.retry = Retry::Sent { sentinels };
+        self.retry = Retry::Sent { learns };
         self.count(Event::Retried);
         self.draft.shared.counters.add(self.draft.watch.dialect(), Event::Sentinel, sentinels as u64);
         let restored = u32::try_from(self.placed.len()).unwrap_or(u32::MAX);
@@ -479,7 +486,7 @@ impl Exchange {
     /// What became of the second attempt: whether its response is the one for the client. If not,
     /// the client gets the first answer.
     pub fn retried(&mut self, head: &response::Parts) -> bool {
-        let Retry::Sent { sentinels } = std::mem::replace(&mut self.retry, Retry::Done) else { return false };
+        let Retry::Sent { learns } = std::mem::replace(&mut self.retry, Retry::Done) else { return false };
         if is_error(head.status) {
             self.draft.report.unobserved(Unobserved::NoAnswer);
             return false;
@@ -489,9 +496,7 @@ impl Exchange {
             summary.healed = true;
             summary.unobserved = None;
         });
-        if sentinels > 0
-            && let Some(scope) = self.draft.fallback_scope
-        {
+        if learns && let Some(scope) = self.draft.fallback_scope {
             self.draft.shared.fallbacks.insert(scope, Instant::now() + FALLBACK_TIME);
         }
         true

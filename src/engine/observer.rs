@@ -148,10 +148,9 @@ impl Observer {
     /// The body broke off, or nobody wants the rest. Complete parts are kept, provisionally.
     pub fn interrupted(&mut self) -> Option<Commit> {
         self.framing = Framing::Off;
-        if self.over || self.committed {
+        if std::mem::replace(&mut self.over, true) || self.committed || self.ended {
             return None;
         }
-        self.over = true;
         self.report.unobserved(Unobserved::Interrupted);
         self.turn(false)
     }

@@ -87,7 +87,7 @@ impl Prepare {
             return draft.unread();
         };
         if !draft.find_scope(&history, head) {
-            return draft.unscoped();
+            return Self::ready(draft.give_up());
         }
         let gaps = Gaps::find(&history);
         if gaps.is_empty() || !draft.watch.patchable {
@@ -183,11 +183,6 @@ impl Draft {
         Prepare::ready(self.give_up())
     }
 
-    fn unscoped(self: Box<Self>) -> Prepare {
-        self.shared.count(self.watch.dialect(), Event::NoTenant);
-        Prepare::ready(self.give_up())
-    }
-
     fn give_up(self: Box<Self>) -> Exchange {
         self.report.unobserved(Unobserved::Request);
         (*self).into_exchange(None, Plan::default(), None)
@@ -198,6 +193,7 @@ impl Draft {
         let shared = self.shared.clone();
         let tenant = scope::tenant(head, &shared.config.tenant_headers);
         if shared.config.require_tenant && tenant.is_anonymous() {
+            shared.count(self.watch.dialect(), Event::NoTenant);
             return false;
         }
         let origin = scope::provenance(head, self.watch.dialect.binds_account());
@@ -227,7 +223,11 @@ impl Draft {
             }
             None => (derived(true), Strictness::Strict, SessionKind::Derived),
         };
-        let Some(mut scope) = scope else { return false };
+        let Some(mut scope) = scope else {
+            // A request without a message of the client has nothing to be restored, and no name.
+            shared.count(self.watch.dialect(), Event::NothingMissing);
+            return false;
+        };
         if named.is_some() && self.watch.route.operation == Operation::Generate {
             // Counts often leave out the session, some the system instruction too.
             for alias in [derived(true), derived(false)].into_iter().flatten() {
@@ -242,7 +242,10 @@ impl Draft {
         self.scope = Some(scope);
         self.strictness = strictness;
         self.model = model;
-        self.report.update(|summary| summary.session = kind);
+        self.report.update(|summary| {
+            summary.session = kind;
+            summary.scope = Some(scope);
+        });
         true
     }
 

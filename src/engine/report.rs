@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::scope::Scope;
+
 /// What happened to one exchange, in the extensions of its response.
 ///
 /// A response streams on after its head was seen, so what was learned of it shows only at its end:
@@ -21,6 +23,8 @@ pub struct Summary {
     pub dialect: &'static str,
     /// How the conversation was told from others.
     pub session: SessionKind,
+    /// Whose conversation it is: what [`Store::forget`](crate::store::Store::forget) takes.
+    pub scope: Option<Scope>,
     /// Pieces of state that were put back, on kept parts and with dropped calls.
     pub restored: u32,
     /// Calls of the client's history that were put back.
@@ -80,6 +84,7 @@ impl Report {
         Self(Arc::new(Mutex::new(Summary {
             dialect,
             session: SessionKind::None,
+            scope: None,
             restored: 0,
             calls_restored: 0,
             missed: 0,

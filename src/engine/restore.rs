@@ -68,6 +68,9 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
     targets
 }
 
+/// How many unanswered calls of earlier messages are remembered while outputs are paired with calls.
+const MAX_OPEN_CALLS: usize = 64;
+
 /// The outputs that answer no call of the history.
 fn orphans(history: &History<'_>) -> Vec<usize> {
     let mut orphans = Vec::new();
@@ -84,10 +87,10 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
                 let outputs: Vec<_> = parts.filter(|part| history.parts[*part].kind == PartKind::Output).collect();
                 if !outputs.is_empty() {
                     pair(history, &mut calls, outputs, &mut orphans);
-                } else if calls.len() > 64 {
-                    // Calls that nobody answered so far hardly will be.
-                    calls.drain(..calls.len() - 64);
                 }
+                // Calls that nobody answered so far hardly will be.
+                let old = calls.len().saturating_sub(MAX_OPEN_CALLS);
+                calls.drain(..old);
             }
         }
         at = end;
@@ -171,7 +174,6 @@ pub(crate) struct Plan {
     pub(crate) restored: u32,
     pub(crate) calls: u32,
     pub(crate) ambiguous: u32,
-    pub(crate) missed: u32,
 }
 
 /// A part that is inserted into a message, or a message that is.
@@ -592,12 +594,6 @@ impl<'a> Work<'a> {
 
     fn finish(mut self) -> Plan {
         let history = self.restorer.history;
-        let filled = &self.plan.filled;
-        let first_calls = history.messages.iter().filter(|message| message.author == Author::Model);
-        let first_calls = first_calls
-            .filter_map(|message| message.parts.clone().find(|at| history.parts[*at].kind == PartKind::Call));
-        let missed = first_calls.filter(|at| history.parts[*at].slot.is_missing() && !filled.contains(at)).count();
-        self.plan.missed = u32::try_from(missed).unwrap_or(u32::MAX);
         let mut messages: Vec<usize> = Vec::new();
         let mut parts: HashMap<usize, Vec<usize>> = HashMap::new();
         for insertion in &self.insertions {

@@ -177,7 +177,7 @@ impl GeminiRecorder {
 
     fn part(&mut self, index: u32, part: &Part<'_>, bytes: &[u8], progress: &mut Progress) {
         let state = self.state(part, bytes);
-        progress.changed |= state.is_some();
+        progress.changed |= state.is_some() || !part.is_empty_text();
         let key = self.key.clone();
         let whole_thoughts = self.whole_thoughts;
         let Some(candidate) = self.candidates.get_mut(&index) else { return };
@@ -204,7 +204,6 @@ impl GeminiRecorder {
                     || memmem::find(span, b"ill_continue").is_some()
                     || part.name.is_none();
                 self.bytes += span.len();
-                progress.changed = true;
                 if streams {
                     candidate.piece(&key, part, span, state);
                     return;
