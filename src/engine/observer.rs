@@ -107,7 +107,7 @@ impl Observer {
         let mut change = Change::default();
         match &mut framing {
             Framing::Sse { splitter, read_ahead } => {
-                splitter.feed(piece, &mut |frame| self.frame(frame, read_ahead, &mut change));
+                splitter.feed(piece, &mut |frame| self.frame(&frame, read_ahead, &mut change));
                 // A client that reads line by line acts on an event before the blank line after it.
                 if !*read_ahead
                     && let Some(data) = splitter.pending()
@@ -117,7 +117,7 @@ impl Observer {
                     self.event(data, &mut change);
                 }
             }
-            Framing::Json(splitter) => splitter.feed(piece, &mut |element| self.element(element, &mut change)),
+            Framing::Json(splitter) => splitter.feed(piece, &mut |element| self.element(&element, &mut change)),
             Framing::Unknown | Framing::Off => {}
         }
         if !self.over {
@@ -135,11 +135,11 @@ impl Observer {
                     // What is left may be the first half of an event.
                     let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(data));
                     if whole {
-                        self.frame(frame, &mut read_ahead, &mut change);
+                        self.frame(&frame, &mut read_ahead, &mut change);
                     }
                 });
             }
-            Framing::Json(mut splitter) => splitter.finish(&mut |element| self.element(element, &mut change)),
+            Framing::Json(mut splitter) => splitter.finish(&mut |element| self.element(&element, &mut change)),
             Framing::Unknown | Framing::Off => {}
         }
         self.commit(change).or_else(|| self.interrupted())
@@ -174,7 +174,7 @@ impl Observer {
         };
     }
 
-    fn frame(&mut self, frame: Frame<'_>, read_ahead: &mut bool, change: &mut Change) {
+    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut bool, change: &mut Change) {
         match frame {
             Frame::Event { .. } if std::mem::take(read_ahead) => {}
             Frame::Event { data, .. } => self.event(data, change),
@@ -184,7 +184,7 @@ impl Observer {
         }
     }
 
-    fn element(&mut self, element: Element<'_>, change: &mut Change) {
+    fn element(&mut self, element: &Element<'_>, change: &mut Change) {
         match element {
             Element::Value(value) => self.event(value, change),
             Element::Oversized => self.give_up(Unobserved::TooLarge),

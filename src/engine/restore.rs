@@ -227,7 +227,8 @@ impl Restorer<'_> {
             (key, reduced.filter(|reduced| *reduced != key))
         };
         let id = first.id.map(|id| String::from_utf8_lossy(&id.decode()).into_owned().into());
-        let id = id.filter(|id: &Box<str>| !id.is_empty());
+        let id: Option<Box<str>> = id;
+        let id = id.filter(|id| !id.is_empty());
         Some(Place { kind, key, reduced, id, starts: [self.run_starts[first.message], first.message] })
     }
 

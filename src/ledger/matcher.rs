@@ -256,7 +256,7 @@ impl<'a> Matcher<'a> {
                     .filter(|place| self.fits(&places[*place], &candidates))
                     .collect();
                 if !open.is_empty() && !candidates.is_empty() {
-                    self.resolve_list(places, open, candidates, outcomes);
+                    self.resolve_list(places, open, &candidates, outcomes);
                 }
             }
         }
@@ -266,15 +266,9 @@ impl<'a> Matcher<'a> {
         candidates.first().is_some_and(|candidate| self.part(candidate).kind == place.kind)
     }
 
-    fn resolve_list(
-        &mut self,
-        places: &[Place],
-        open: Vec<usize>,
-        candidates: Vec<Candidate>,
-        outcomes: &mut [Outcome],
-    ) {
+    fn resolve_list(&mut self, places: &[Place], open: Vec<usize>, candidates: &[Candidate], outcomes: &mut [Outcome]) {
         let mut by_id: HashMap<&str, Vec<Candidate>> = HashMap::new();
-        for candidate in &candidates {
+        for candidate in candidates {
             if let Some(id) = &self.part(candidate).id {
                 by_id.entry(id).or_default().push(*candidate);
             }

@@ -63,7 +63,9 @@ fn add(cursor: &mut Cursor<'_>, root: &mut Node) -> Result<(), Unreadable> {
                 cursor.skip()?;
                 raw = Some(b"null");
             }
-            _ => drop(cursor.skip()?),
+            _ => {
+                cursor.skip()?;
+            }
         }
         Ok::<_, Unreadable>(())
     })?;

@@ -57,9 +57,13 @@ impl<'a> Reader<'a> {
             b"contents" => {
                 once(&mut self.seen_contents)?;
                 match cursor.peek() {
-                    Some(b'[') => drop(cursor.array(|cursor| self.content(cursor))?),
+                    Some(b'[') => {
+                        cursor.array(|cursor| self.content(cursor))?;
+                    }
                     Some(b'{') => self.content(cursor)?,
-                    _ => drop(cursor.skip()?),
+                    _ => {
+                        cursor.skip()?;
+                    }
                 }
             }
             b"systemInstruction" | b"system_instruction" => {
@@ -98,7 +102,10 @@ impl<'a> Reader<'a> {
                 self.history.system.push(Payload::Text(cursor.string()?.0));
                 return Ok(());
             }
-            _ => return Ok(drop(cursor.skip()?)),
+            _ => {
+                cursor.skip()?;
+                return Ok(());
+            }
         }
         let system = &mut self.history.system;
         cursor.object(|cursor, key| {

@@ -104,12 +104,16 @@ impl GeminiRecorder {
 
     fn root_member(&mut self, cursor: &mut Cursor<'_>, key: &[u8], progress: &mut Progress) -> Result<(), Unreadable> {
         match (key, cursor.peek()) {
-            (b"candidates", Some(b'[')) => drop(cursor.array(|cursor| self.candidate(cursor, progress))?),
+            (b"candidates", Some(b'[')) => {
+                cursor.array(|cursor| self.candidate(cursor, progress))?;
+            }
             (b"error", _) => {
                 let span = cursor.skip()?;
                 progress.error |= &cursor.bytes()[span] != b"null";
             }
-            _ => drop(cursor.skip()?),
+            _ => {
+                cursor.skip()?;
+            }
         }
         Ok(())
     }
@@ -117,7 +121,8 @@ impl GeminiRecorder {
     fn candidate(&mut self, cursor: &mut Cursor<'_>, progress: &mut Progress) -> Result<(), Unreadable> {
         let bytes = cursor.bytes();
         if cursor.peek() != Some(b'{') {
-            return Ok(drop(cursor.skip()?));
+            cursor.skip()?;
+            return Ok(());
         }
         let (mut index, mut content, mut finish) = (0, None, None);
         cursor.object(|cursor, key| {
