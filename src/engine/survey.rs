@@ -4,10 +4,10 @@
 use std::{cell::OnceCell, collections::HashMap};
 
 use crate::{
-    dialect::{Author, Dialect, History, PartKind, Slot},
+    dialect::{Author, Dialect, History, Part, PartKind, Payload, Slot},
     ledger::{
         Anchor, Context, Item, Trace,
-        fingerprint::{Running, Tag},
+        fingerprint::{self, Running, Tag},
         matcher::{AnchorMap, Place, Surroundings},
     },
     scope::HashKey,
@@ -28,6 +28,15 @@ fn unit(author: Author, anchor: Anchor) -> Anchor {
     let mut bytes = *anchor.as_bytes();
     bytes[15] ^= u8::from(author == Author::Model);
     Anchor::from_bytes(bytes)
+}
+
+/// The unit that a part is. What the client attaches is only ever compared with what it attached
+/// before, so megabytes of its media are hashed as they are written.
+fn landmark(part: &Part<'_>, author: Author, key: &HashKey) -> Anchor {
+    match &part.payload {
+        Payload::Data(data) if author == Author::Client => fingerprint::bytes(key, Tag::Data, data.raw()),
+        _ => part.anchor(key, None).unwrap_or_else(|| Anchor::from_bytes([0xff; 16])),
+    }
 }
 
 impl Survey {
@@ -59,8 +68,7 @@ impl Survey {
                     }
                     _ => {
                         survey.end(&mut run);
-                        let anchor = part.anchor(key, None).unwrap_or_else(|| Anchor::from_bytes([0xff; 16]));
-                        survey.push(message.author, anchor);
+                        survey.push(message.author, landmark(part, message.author, key));
                     }
                 }
             }
@@ -123,7 +131,7 @@ pub(crate) fn opening(history: &History<'_>, key: &HashKey) -> Option<Anchor> {
     for part in &history.parts[first.parts.clone()] {
         match part.text() {
             Some(chunk) => chunk.decoded(&mut |bytes| text.update(bytes)),
-            None => hash.update(part.anchor(key, None)?.as_bytes()),
+            None => hash.update(landmark(part, Author::Client, key).as_bytes()),
         }
     }
     hash.update(text.anchor().as_bytes());
