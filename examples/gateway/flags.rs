@@ -1,0 +1,163 @@
+//! The command line.
+
+use std::{ffi::OsString, net::SocketAddr, str::FromStr, time::Duration};
+
+use http::HeaderName;
+use tower_reasoning_replay::{Fallback, engine::Builder};
+
+use crate::upstream::Upstreams;
+
+pub(crate) const HELP: &str = "\
+A reverse proxy for LLM providers that remembers reasoning state and restores it.
+
+Usage: gateway [FLAGS]
+
+  --listen ADDR         where to listen; port 0 picks one [127.0.0.1:8080]
+  --upstream URL        where everything goes; path and query are kept, behind the URL's own path
+  --upstream PREFIX=URL where paths under PREFIX go, without PREFIX; may be repeated
+                        [without any, the path chooses the provider's public host]
+  --store memory        where state is remembered [memory]
+  --heal on|off         whether a refused request is sent once more, repaired [on]
+  --fallback WHEN       when a sentinel stands in for unknown state: off, on-rejection, always
+                        [on-rejection]
+  --tenant-header NAME  the header that names the caller; only one that callers cannot choose
+                        [none: callers are told apart by their credentials]
+  --max-body BYTES      longer request bodies pass unread [67108864]
+  --max-ledgers N       conversations remembered at once [10240]
+  --ttl SECONDS         how long an unused conversation is remembered [3600]
+  --no-replay           forwards only
+  --help                prints this
+
+GET /healthz and GET /metrics are answered here. RUST_LOG filters the log, which goes to stderr.
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Help,
+    Run(Box<Flags>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Flags {
+    pub(crate) listen: SocketAddr,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) replay: bool,
+    pub(crate) max_ledgers: usize,
+    pub(crate) ttl: Duration,
+    heal: bool,
+    fallback: Fallback,
+    tenant_header: Option<HeaderName>,
+    max_body: usize,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            upstreams: Upstreams::default(),
+            replay: true,
+            max_ledgers: 10_240,
+            ttl: Duration::from_secs(60 * 60),
+            heal: true,
+            fallback: Fallback::default(),
+            tenant_header: None,
+            max_body: 64 << 20,
+        }
+    }
+}
+
+impl Flags {
+    /// Reads the arguments that follow the program's name. The error says what to change, and repeats no
+    /// URL: it may hold a credential.
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, String> {
+        let mut flags = Self::default();
+        let mut seen: Vec<String> = Vec::new();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let argument = text(argument)?;
+            let (name, attached) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (&*argument, None),
+            };
+            if name != "--upstream" && seen.iter().any(|seen| seen == name) {
+                return Err(format!("{name} is given twice"));
+            }
+            seen.push(name.to_owned());
+            match (name, attached) {
+                ("--help" | "-h", None) => return Ok(Asked::Help),
+                ("--no-replay", None) => flags.replay = false,
+                ("--help" | "-h" | "--no-replay", Some(_)) => return Err(format!("{name} takes no value")),
+                (name, _) if !name.starts_with('-') => {
+                    return Err("an argument is no flag; --help lists them".to_owned());
+                }
+                (name, _) if !TAKE_A_VALUE.contains(&name) => {
+                    return Err(format!("there is no flag {name:?}; --help lists them"));
+                }
+                (name, Some(value)) => flags.set(name, &value)?,
+                (name, None) => {
+                    let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+                    flags.set(name, &text(value)?)?;
+                }
+            }
+        }
+        Ok(Asked::Run(Box::new(flags)))
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "--listen" => self.listen = parsed(name, value, "an address and a port, as 127.0.0.1:8080")?,
+            "--upstream" => self.upstreams.add(value).map_err(|reason| format!("{name}: {reason}"))?,
+            "--store" => one_of(name, value, &[("memory", ())])?,
+            "--heal" => self.heal = one_of(name, value, &[("on", true), ("off", false)])?,
+            "--fallback" => {
+                let known =
+                    [("off", Fallback::Off), ("on-rejection", Fallback::OnRejection), ("always", Fallback::Always)];
+                self.fallback = one_of(name, value, &known)?;
+            }
+            "--tenant-header" => self.tenant_header = Some(parsed(name, value, "the name of a header")?),
+            "--max-body" => self.max_body = parsed(name, value, "a number of bytes")?,
+            "--max-ledgers" => self.max_ledgers = parsed(name, value, "a number")?,
+            "--ttl" => self.ttl = Duration::from_secs(parsed(name, value, "a number of seconds")?),
+            _ => return Err(format!("there is no flag {name:?}; --help lists them")),
+        }
+        Ok(())
+    }
+
+    /// Sets up the layer as the flags say.
+    pub(crate) fn tuned(&self, layer: Builder) -> Builder {
+        let layer = layer.heal(self.heal).fallback(self.fallback).max_request(self.max_body);
+        match &self.tenant_header {
+            Some(name) => layer.tenant_header(name.clone()),
+            None => layer,
+        }
+    }
+}
+
+const TAKE_A_VALUE: [&str; 9] = [
+    "--listen",
+    "--upstream",
+    "--store",
+    "--heal",
+    "--fallback",
+    "--tenant-header",
+    "--max-body",
+    "--max-ledgers",
+    "--ttl",
+];
+
+fn text(argument: OsString) -> Result<String, String> {
+    argument.into_string().map_err(|_| "an argument is not UTF-8".to_owned())
+}
+
+fn parsed<T: FromStr>(name: &str, value: &str, what: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{name} wants {what}, not {value:?}"))
+}
+
+fn one_of<T: Copy>(name: &str, value: &str, known: &[(&str, T)]) -> Result<T, String> {
+    let found = known.iter().find(|(word, _)| *word == value);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+        format!("{name} wants {}, not {value:?}", words.join(" or "))
+    })
+}
