@@ -116,6 +116,17 @@ async fn a_body_of_unknown_length_is_patched() {
 }
 
 #[tokio::test]
+async fn an_encoded_colon_makes_no_difference() {
+    let provider = GeminiProvider::new();
+    let gateway = Gateway::before(serve(&provider).await, &["--fallback", "off"]);
+    let mut conversation = Conversation::new("", true);
+    conversation.turn(gateway.address).await;
+    conversation.uri = conversation.uri.replace(':', "%3A");
+    let answer = conversation.ask(gateway.address).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+}
+
+#[tokio::test]
 async fn tenants_are_told_apart_by_their_header() {
     let provider = GeminiProvider::new();
     let gateway = Gateway::before(serve(&provider).await, &["--fallback", "off", "--tenant-header", "x-tenant"]);

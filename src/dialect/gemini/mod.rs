@@ -82,18 +82,22 @@ impl Dialect for Gemini {
     }
 }
 
-/// What stands before the colon of the last path segment, and the operation behind it.
+/// What stands before the colon of the last path segment, and the operation behind it. Clients that
+/// encode every segment of a path write the colon as `%3A`.
 pub(super) fn operation<'u>(method: &Method, uri: &'u Uri) -> Option<(&'u str, Operation)> {
     if method != Method::POST {
         return None;
     }
-    let (resource, verb) = uri.path().rsplit_once(':')?;
-    let operation = match verb {
-        "generateContent" | "streamGenerateContent" => Operation::Generate,
-        "countTokens" => Operation::Count,
-        _ => return None,
-    };
-    Some((resource, operation))
+    const VERBS: [(&str, Operation); 3] = [
+        ("streamGenerateContent", Operation::Generate),
+        ("generateContent", Operation::Generate),
+        ("countTokens", Operation::Count),
+    ];
+    VERBS.iter().find_map(|(verb, operation)| {
+        let before = uri.path().strip_suffix(verb)?;
+        let resource = [":", "%3A", "%3a"].iter().find_map(|colon| before.strip_suffix(colon))?;
+        Some((resource, *operation))
+    })
 }
 
 pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
@@ -205,4 +209,28 @@ fn declaration(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), 
         found.insert(name.into_owned(), defaults);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_colon_may_be_encoded() {
+        let route = |path: &str| Gemini.route(&Method::POST, &path.parse().unwrap());
+        for colon in [":", "%3A", "%3a"] {
+            for (verb, operation) in [
+                ("generateContent", Operation::Generate),
+                ("streamGenerateContent?alt=sse", Operation::Generate),
+                ("countTokens", Operation::Count),
+            ] {
+                let found = route(&format!("/v1beta/models/gemini-3-pro{colon}{verb}")).unwrap();
+                assert_eq!((found.model.as_deref(), found.operation), (Some("gemini-3-pro"), operation));
+            }
+        }
+        for other in ["/v1beta/models/m:embedContent", "/v1beta/models/generateContent", "/v1beta/models/:countTokens"]
+        {
+            assert!(route(other).is_none(), "{other}");
+        }
+    }
 }
