@@ -1,4 +1,123 @@
-//! tower-reasoning-replay
+//! Middleware for the HTTP client of an LLM gateway. It remembers the opaque reasoning state of
+//! responses, and puts it back into the next request of the conversation.
+//!
+//! Reasoning models answer with state that only they can read: Gemini puts a `thoughtSignature` on a
+//! part, Claude signs its thinking. The next request has to carry it back, on the same part and
+//! unchanged. Most clients and protocol translators drop it, and then the provider refuses:
+//!
+//! > Function call is missing a thought_signature in functionCall parts.
+//!
+//! [`ReplayLayer`] wraps the client service. It reads responses as they stream through and repairs the
+//! requests that follow. Where it has nothing to do it passes on the same bytes, frames and errors.
+//!
+//! # Three lines
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_reasoning_replay::{MemoryStore, ReplayLayer};
+//! # use tower_reasoning_replay::RequestBody;
+//! # use http_body_util::Full;
+//! # let client = tower::service_fn(|_: http::Request<RequestBody<Full<bytes::Bytes>>>| async {
+//! #     Ok::<_, std::convert::Infallible>(http::Response::new(Full::<bytes::Bytes>::default()))
+//! # });
+//!
+//! let replay = ReplayLayer::new(MemoryStore::new());
+//! let client = ServiceBuilder::new().layer(replay).service(client);
+//! # fn is_service<S: tower::Service<http::Request<Full<bytes::Bytes>>>>(_: &S) {}
+//! # is_service(&client);
+//! ```
+//!
+//! The inner service takes `Request<RequestBody<B>>`: hyper-util's client does so for any `B` that it
+//! takes itself. [`ReplayLayer::builder`] sets limits, keys and policies; [`engine::Builder`] lists them
+//! with their defaults.
+//!
+//! # How an exchange goes
+//!
+//! 1. **Which dialect?** Method, path and content type decide. Everything else goes to the inner service
+//!    with its body unread.
+//! 2. **Whose conversation?** Tenant, provenance, model and session are folded into one keyed hash, the
+//!    [`Scope`](scope::Scope). See [`scope`] for where each is read from.
+//! 3. **What is missing?** The history is read as spans of the body. If no place lacks state, the same
+//!    bytes go on and the store is not asked.
+//! 4. **What is known?** The store loads the [`Ledger`](ledger::Ledger) of the scope. State goes back only
+//!    onto content that is proven to be the same; changed content gets nothing. Only the inserted or
+//!    replaced byte ranges of the body change.
+//! 5. **What does the answer hold?** An [`Observer`](engine::Observer) reads the frames in passing. The one
+//!    that first shows the end is released when the turn is in the store, or after
+//!    [`commit_wait`](engine::Builder::commit_wait): a client that goes on at once finds its turn.
+//! 6. **What if the provider refuses?** The layer takes back what it had put in, or sets a
+//!    [sentinel](Fallback) where it knows nothing, and sends once more. If that fails too, the client gets
+//!    the first answer.
+//!
+//! What happened is in the [`Report`] in the extensions of each watched response, in the
+//! [counters](engine::Snapshot) of the engine, and in `tracing` events.
+//!
+//! # Dialects
+//!
+//! | name | requests |
+//! |---|---|
+//! | `gemini` | `…/models/{model}:generateContent`, `:streamGenerateContent` and `:countTokens` of the Gemini API and Vertex AI |
+//! | `cloud_code` | the same methods on `/v1internal`, in the envelope of Cloud Code and Antigravity, Claude models included |
+//!
+//! # Modules
+//!
+//! | module | what it holds | what it does not know |
+//! |---|---|---|
+//! | [`engine`] | one exchange without I/O, configuration, counters, reports | sockets, tasks |
+//! | [`body`] | the bodies that the layer hands on | replay |
+//! | [`scope`] | tenant, provenance, session: who a request belongs to | content |
+//! | [`ledger`] | what is remembered: turns, items, anchors | HTTP, providers |
+//! | [`store`] | where ledgers live, behind one trait | HTTP, providers |
+//! | [`wire`] | JSON spans, canonical forms, event streams, patches | providers |
+//! | `testing` | a strict fake provider and the contract of stores (feature `testing`) | |
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `metrics` | the counters, through the [`metrics`](https://docs.rs/metrics) facade |
+//! | `full` | everything for run time: `metrics` |
+//! | `testing` | the module `testing`, to try an integration or a store without a network |
+//!
+//! (`recordings` is for this crate's own tests.)
+//!
+//! # Without tower
+//!
+//! [`Engine`] is all of replay without I/O: it takes [`http::request::Parts`], [`bytes::Bytes`] and pieces
+//! of the response, and spawns nothing. A gateway with a client of its own uses it directly. The module
+//! [`engine`] has a whole exchange as an example.
+//!
+//! # A store of one's own
+//!
+//! [`MemoryStore`] keeps ledgers in this process. Another store implements [`Store`]: load, append,
+//! remove, forget, clear. The module [`store`] has a complete one as an example, and
+//! `testing::store_contract` tells whether a store keeps the rules. A store that several processes share,
+//! or that outlives one, needs a [`hash_key`](engine::Builder::hash_key) that is the same everywhere:
+//!
+//! ```
+//! use tower_reasoning_replay::{ReplayLayer, Store, engine::ConfigError, scope::HashKey};
+//!
+//! fn shared(store: impl Store, key: [u8; 32]) -> Result<ReplayLayer, ConfigError> {
+//!     ReplayLayer::builder(store).hash_key(HashKey::from_bytes(key)).build_layer()
+//! }
+//! # shared(tower_reasoning_replay::MemoryStore::new(), [7; 32])?;
+//! # Ok::<(), ConfigError>(())
+//! ```
+//!
+//! # Another dialect
+//!
+//! Dialects live in this crate. Each is one file in `src/dialect` that implements the trait `Dialect`, and
+//! one line in its list of all dialects. It says which requests are its own, turns a body into spans of messages
+//! and parts, reads the events of a response, and writes a piece of state back. Matching, stores, healing and
+//! framing stay as they are.
+//!
+//! # Limits
+//!
+//! Everything is bounded: bodies, events, signatures, turns, ledgers, time. Over a bound a request or
+//! response passes through as it came and is counted; remembered turns go oldest first, whole. The
+//! bounds and their defaults are at [`engine::Builder`] and [`store::MemoryStoreBuilder`].
 
 pub mod body;
 mod dialect;
@@ -23,3 +142,8 @@ pub use self::{
     service::ReplayService,
     store::{MemoryStore, Store},
 };
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -19,7 +19,8 @@
 //! // 1. Is it ours? If not, nothing of it has to be read.
 //! let Some(watch) = engine.watch(&request) else { return Ok(()) };
 //!
-//! // 2. Put back what is missing. `engine.shape` asks for an answer that can be observed.
+//! // 2. Put back what is missing. `engine.shape` asks for an answer that can be observed. The body may
+//! //    have another length than the one that came: set `content-length` anew where there is one.
 //! engine.shape(&mut request.headers);
 //! let mut exchange = engine.prepare(watch, &request, body).await;
 //! let (mut head, mut frames) = send(&request, exchange.body()).await;
@@ -29,7 +30,7 @@
 //! if let Answer::Hold(held) = answer {
 //!     // `frames` is the error body; `held` says how much of it to wait for.
 //!     # let _ = held;
-//!     if let Remedy::Retry(body) = exchange.refused(&frames.concat()).await {
+//!     if let Remedy::Retry(body) = exchange.refused(head.status, &frames.concat()).await {
 //!         let (second_head, second_frames) = send(&request, body).await;
 //!         if exchange.retried(&second_head) {
 //!             (head, frames) = (second_head, second_frames);
