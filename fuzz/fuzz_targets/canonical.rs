@@ -46,9 +46,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 fn number(text: &str) -> Option<Model> {
-    let (negative, text) = text
-        .strip_prefix('-')
-        .map_or((false, text), |text| (true, text));
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |text| (true, text));
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
@@ -68,21 +66,12 @@ fn model(text: &str) -> Option<Model> {
         b'{' => {
             let members: Members<'_> = serde_json::from_str(text).ok()?;
             Model::Object(
-                members
-                    .0
-                    .into_iter()
-                    .map(|(key, value)| Some((key, model(value.get())?)))
-                    .collect::<Option<_>>()?,
+                members.0.into_iter().map(|(key, value)| Some((key, model(value.get())?))).collect::<Option<_>>()?,
             )
         }
         b'[' => {
             let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-            Model::Array(
-                elements
-                    .into_iter()
-                    .map(|element| model(element.get()))
-                    .collect::<Option<_>>()?,
-            )
+            Model::Array(elements.into_iter().map(|element| model(element.get())).collect::<Option<_>>()?)
         }
         b'"' => Model::Text(serde_json::from_str(text).ok()?),
         b't' | b'f' | b'n' => {
@@ -104,28 +93,18 @@ fn form(text: &[u8]) -> Option<Vec<u8>> {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = bytes.splitn(2, |&byte| byte == b'|');
-    let (first, second) = (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
-    );
+    let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
 
     let defaults = Defaults::from_schema(second);
     let mut without = Vec::new();
-    let result = canonical_with(first, defaults.as_ref(), &mut |piece| {
-        without.extend_from_slice(piece)
-    });
+    let result = canonical_with(first, defaults.as_ref(), &mut |piece| without.extend_from_slice(piece));
     assert_eq!(result.is_ok(), form(first).is_some());
 
     let (Ok(a), Ok(b)) = (std::str::from_utf8(first), std::str::from_utf8(second)) else {
         return;
     };
     // Beyond the depth that the canonical form allows, the model would not end soon.
-    if bytes
-        .iter()
-        .filter(|&&byte| matches!(byte, b'{' | b'['))
-        .count()
-        > 100
-    {
+    if bytes.iter().filter(|&&byte| matches!(byte, b'{' | b'[')).count() > 100 {
         return;
     }
     let forms = (form(first), form(second));

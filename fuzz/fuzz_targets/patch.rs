@@ -13,10 +13,7 @@ fuzz_target!(|input: (Vec<(u8, u8, Vec<u8>)>, &[u8])| {
     let mut ranges: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
     let mut overlaps = false;
     for (start, end, bytes) in edits {
-        let range = Range {
-            start: usize::from(start),
-            end: usize::from(end),
-        };
+        let range = Range { start: usize::from(start), end: usize::from(end) };
         overlaps |= range.start > range.end || range.end > body.len();
         for (other, _) in &ranges {
             overlaps |= if range.is_empty() {

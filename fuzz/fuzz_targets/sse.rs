@@ -35,11 +35,7 @@ fn lines(stream: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
         lines.push(&rest[..end]);
-        let width = if rest[end..].starts_with(b"\r\n") {
-            2
-        } else {
-            1
-        };
+        let width = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
         rest = &rest[end + width..];
     }
     lines.push(rest);
