@@ -1,7 +1,10 @@
 //! The Gemini API: a signature on the first call of each step, or no answer.
 
 use tower::Layer;
-use tower_reasoning_replay::testing::gemini::{GeminiProvider, Sentinels};
+use tower_reasoning_replay::{
+    engine::Event,
+    testing::gemini::{GeminiProvider, Sentinels},
+};
 
 use crate::{
     agent::{Agent, Endpoint, client},
@@ -76,7 +79,8 @@ pub(crate) async fn changed_keys(story: &mut Story) -> Outcome {
     story.chapter("Gemini, when the provider takes its own signatures no longer");
     let provider = GeminiProvider::new();
     story.scene("with the layer");
-    let mut agent = Agent::new(client(story.layer().layer(provider.clone())), Endpoint::Gemini { stream: false });
+    let layer = story.layer();
+    let mut agent = Agent::new(client(layer.layer(provider.clone())), Endpoint::Gemini { stream: false });
     let step = agent.step(story).await?;
     story.expect(step.calls == 1, "the model calls a tool");
     provider.revoke_signatures();
@@ -87,7 +91,8 @@ pub(crate) async fn changed_keys(story: &mut Story) -> Outcome {
     story.expect(report.is_some_and(|report| report.healed), "the request was sent once more");
     let last = agent.run(story).await?;
     story.expect(last.is_ok(), "the agent gets its answer");
-    story.show(provider.refused() == 1, "the refused signature was forgotten and not sent again");
+    let refused = layer.engine().counters().get(Event::RefusedInvalid);
+    story.show(refused == 1, "the refused signature was forgotten and not sent again");
     Ok(())
 }
 
