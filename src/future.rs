@@ -24,6 +24,16 @@ use crate::{
 
 pin_project! {
     /// The future of a [`ReplayService`](crate::ReplayService).
+    ///
+    /// A request that is not watched costs no allocation here: the future is the inner one.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping it drops the inner future. Nothing is learned, and nothing is forgotten, without an answer.
+    ///
+    /// # Panics
+    ///
+    /// If polled again after it was ready.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B, R>
     where

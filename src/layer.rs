@@ -12,8 +12,13 @@ use crate::{
 ///
 /// # Placement
 ///
-/// Outside of request signing, retries that change the body and URI rewriting's result (the layer
-/// reads the URI as it goes upstream); inside of the caller's authentication, tracing and timeouts.
+/// - Inside of the caller's authentication, tracing and timeouts.
+/// - Outside of request signing: the layer changes the body. A request that already carries a digest or
+///   signature of its body is left unpatched.
+/// - After URI rewriting: method, path and host are read as they go upstream.
+/// - Response compression: the layer asks for `accept-encoding: identity` on requests that it watches. A
+///   decompression layer inside of it is announced by
+///   [`decompression_inside`](crate::engine::Builder::decompression_inside).
 ///
 /// # Examples
 ///
@@ -52,12 +57,13 @@ impl ReplayLayer {
         }
     }
 
-    /// Sets up a layer on any store.
+    /// Sets up a layer on any store; [`build_layer`](Builder::build_layer) makes it.
     pub fn builder(store: impl Store) -> Builder {
         Engine::builder(store)
     }
 
-    /// The engine behind the layer: its counters, its store.
+    /// The engine that the services of this layer share: its [counters](Engine::counters), its
+    /// [store](Engine::store).
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine

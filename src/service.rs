@@ -14,8 +14,18 @@ use crate::{
 /// An HTTP client service that puts remembered reasoning state back into requests, and remembers that
 /// of responses.
 ///
-/// Errors are those of the inner service, always. A request that is none of ours goes to the inner
-/// service at once, with its body unread.
+/// A request that is none of ours goes to the inner service at once, with its body unread. The response to
+/// any other carries a [`Report`](crate::Report) in its extensions.
+///
+/// # Readiness
+///
+/// `poll_ready` is that of the inner service. The instance that was polled to readiness makes the call; a clone
+/// of it stays behind. A second attempt after a refusal polls a fresh clone to readiness.
+///
+/// # Errors
+///
+/// Those of the inner service, always, and nothing else. With [`OnStoreError::Fail`](crate::OnStoreError::Fail) a
+/// request whose store cannot answer gets a response of `503 Service Unavailable`, which is no error.
 ///
 /// # Cancellation
 ///
@@ -28,7 +38,7 @@ pub struct ReplayService<S> {
 }
 
 impl<S> ReplayService<S> {
-    /// Wraps a service.
+    /// Wraps a service. A [`ReplayLayer`](crate::ReplayLayer) does the same.
     #[must_use]
     pub fn new(inner: S, engine: Engine) -> Self {
         Self { inner, engine }
@@ -39,17 +49,17 @@ impl<S> ReplayService<S> {
         &self.inner
     }
 
-    /// The inner service.
+    /// The inner service, to be changed.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service.
+    /// Gives back the inner service. The engine lives on in its other holders.
     pub fn into_inner(self) -> S {
         self.inner
     }
 
-    /// The engine.
+    /// The engine: its [counters](Engine::counters), its [store](Engine::store).
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine

@@ -15,6 +15,11 @@ pin_project! {
     ///
     /// It is the body that came, never read; or the frames in which that came, or one patched frame; or
     /// what was read before a limit or an error, and then the rest or that error.
+    ///
+    /// # Errors
+    ///
+    /// Those of the caller's body, where they came. A request is not failed for them before the inner
+    /// service has seen them.
     pub struct RequestBody<B: Body> {
         #[pin]
         untouched: Option<B>,

@@ -18,7 +18,17 @@ pin_project! {
     /// The body of a response on its way to the client.
     ///
     /// Its frames are those of the inner body, each in the poll in which it came. Only the one that first
-    /// shows the end of an answer waits until the turn is stored, for `commit_wait` at most.
+    /// shows the end of an answer waits until the turn is stored, for
+    /// [`commit_wait`](crate::engine::Builder::commit_wait) at most. A store that answers at once, as the one in memory, does not make it wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of the inner body, where they came.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping it before the end keeps the parts that were complete, provisionally: they are used only while
+    /// no completed turn fits.
     pub struct ResponseBody<R: Body> {
         #[pin]
         inner: Option<R>,

@@ -61,6 +61,10 @@ impl Commit {
     }
 
     /// Stores it. Trouble is counted and logged, never returned.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, the store may or may not have the turn.
     pub fn run(self) -> Committing {
         let store = &self.shared.store;
         let reply = match &self.what {
@@ -70,7 +74,13 @@ impl Commit {
         Committing { commit: self, reply }
     }
 
-    /// Runs it to its end if the store does so at once, else in the background.
+    /// Runs it to its end if the store [does so at once](crate::Store::appends_inline), else in the background,
+    /// on the tokio runtime of the caller.
+    ///
+    /// # Limits
+    ///
+    /// Without a runtime, or with [too many](super::Builder::commit_queue) under way, it is dropped and counted as
+    /// [`Event::CommitFailed`].
     pub fn run_in_background(self) {
         let inline = self.shared.store.appends_inline();
         let committing = self.run();
@@ -100,7 +110,7 @@ enum Running {
     Remove(Reply<usize>),
 }
 
-/// A [`Commit`] under way.
+/// A [`Commit`] under way. It gives nothing: trouble is counted and logged.
 #[must_use = "futures do nothing unless polled"]
 pub struct Committing {
     commit: Commit,

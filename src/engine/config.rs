@@ -129,7 +129,8 @@ impl Builder {
         Self { store, key: None, config: Config::default() }
     }
 
-    /// The key of all hashes. Default: random, which a shared or persistent store does not allow.
+    /// The key of all hashes. Default: random, which a shared or persistent store does not allow. With
+    /// another key everything remembered so far is unreachable.
     pub fn hash_key(mut self, key: HashKey) -> Self {
         self.key = Some(key);
         self
@@ -168,8 +169,8 @@ impl Builder {
         self
     }
 
-    /// Whether a refused request is sent once more. Default: `true`. Without it invalid items are
-    /// still forgotten.
+    /// Whether a refused request is sent once more. Default: `true`. Without it no error body is held, and
+    /// invalid items are still forgotten.
     pub fn heal(mut self, heal: bool) -> Self {
         self.config.heal = heal;
         self
@@ -202,7 +203,8 @@ impl Builder {
         self
     }
 
-    /// The longest signature that is kept, in bytes. Default: 4 MiB: those on images reach 3 MB.
+    /// The longest signature that is kept, in bytes. Default: 4 MiB: those on images reach 3 MB. A part with
+    /// a longer one is not restored.
     pub fn max_signature(mut self, bytes: usize) -> Self {
         self.config.max_signature = bytes;
         self
@@ -214,7 +216,8 @@ impl Builder {
         self
     }
 
-    /// How long a request waits for the store. Default: 50 ms.
+    /// How long a request waits for a store that does not answer at once. Default: 50 ms. Then it goes on
+    /// without replay, or as [`on_store_error`](Self::on_store_error) says.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.config.load_timeout = timeout;
         self

@@ -122,7 +122,17 @@ impl fmt::Debug for Counters {
 /// The counters of an engine at one moment.
 ///
 /// With the feature `metrics` the same counts go through the `metrics` facade, as
-/// `reasoning_replay_events_total` with the labels `dialect` and `event`.
+/// `reasoning_replay_events_total` with the labels `dialect` and `event`, the latter as
+/// [`Event::name`] gives it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_reasoning_replay::{MemoryStore, ReplayLayer, engine::Event};
+///
+/// let layer = ReplayLayer::new(MemoryStore::new());
+/// assert_eq!(layer.engine().counters().get(Event::Restored), 0);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot(Vec<(&'static str, Event, u64)>);
 
@@ -133,7 +143,7 @@ impl Snapshot {
         self.0.iter().filter(|(_, held, _)| *held == event).map(|(_, _, count)| count).sum()
     }
 
-    /// Every dialect, event and count.
+    /// Every dialect, event and count, those that never happened included.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Event, u64)> + '_ {
         self.0.iter().copied()
     }

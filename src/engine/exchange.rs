@@ -130,6 +130,13 @@ impl Draft {
 }
 
 /// A request that was prepared, and what comes of it.
+///
+/// # Ordering
+///
+/// Send [`body`](Self::body), unless [`is_failed`](Self::is_failed). While waiting, [`settle`](Self::settle). Ask
+/// [`answer`](Self::answer) what to do with the response. If that is [`Answer::Hold`], hold the body and ask
+/// [`refused`](Self::refused); after a second attempt, [`retried`](Self::retried), then `answer` again. What cannot be
+/// held to its end goes to the [`classifier`](Self::classifier).
 pub struct Exchange {
     draft: Draft,
     plan: Plan,
@@ -158,7 +165,8 @@ pub enum Answer {
     Pass,
     /// Feed it to the observer in passing.
     Observe(Box<Observer>),
-    /// Hold its body, within these bounds, and ask [`Exchange::refused`] what to do.
+    /// Hold its body, within these bounds, and ask [`Exchange::refused`] what to do. Whoever cannot hold it, or no
+    /// longer, passes it on and shows it to the [`Exchange::classifier`].
     Hold(Held),
     /// Pass it on, and show its body to the classifier in passing.
     Classify(Box<Classifier>),
@@ -168,9 +176,9 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// In bytes. A longer body is passed on.
+    /// In bytes: 64 KiB. A longer body is passed on.
     pub bytes: usize,
-    /// What takes longer is passed on.
+    /// One second. What takes longer is passed on.
     pub time: Duration,
 }
 
@@ -191,7 +199,8 @@ impl Exchange {
         self.patched.as_ref()
     }
 
-    /// The body to send.
+    /// The body to send: the patched one, or the one that came, neither of them copied. A `content-length`
+    /// has to be set anew where there is one.
     #[must_use]
     pub fn body(&self) -> Bytes {
         self.patched.as_ref().unwrap_or(&self.draft.original).clone()
@@ -210,7 +219,8 @@ impl Exchange {
         self.draft.load_failed && self.draft.shared.config.on_store_error == OnStoreError::Fail
     }
 
-    /// What to do with the response that has this head.
+    /// What to do with the response that has this head: observe an answer, hold an error that a second
+    /// attempt could mend, pass on the rest.
     pub fn answer(&mut self, head: &response::Parts) -> Answer {
         let may_retry = matches!(self.retry, Retry::Not);
         if head.status.is_success() {
@@ -286,7 +296,11 @@ impl Exchange {
     }
 
     /// What to do about an error whose body was held. The store may be asked for it, which takes
-    /// `reload_timeout` at most.
+    /// [`reload_timeout`](super::Builder::reload_timeout) at most. At most one retry is given for an exchange.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, what the provider called invalid may stay in the store.
     pub fn refused(&mut self, status: StatusCode, body: &[u8]) -> impl Future<Output = Remedy> + Send + '_ {
         let step = self.remedy(status, body);
         async move {
@@ -483,8 +497,8 @@ impl Exchange {
         Remedy::Retry(self.body())
     }
 
-    /// What became of the second attempt: whether its response is the one for the client. If not,
-    /// the client gets the first answer.
+    /// What became of the second attempt: whether its response is the one for the client, whose
+    /// [`answer`](Self::answer) is to be asked for then. If not, the client gets the first answer as it came.
     pub fn retried(&mut self, head: &response::Parts) -> bool {
         let Retry::Sent { learns } = std::mem::replace(&mut self.retry, Retry::Done) else { return false };
         if is_error(head.status) {
@@ -567,7 +581,8 @@ impl Classifier {
         self.body.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
-    /// The body has ended, or enough of it was seen.
+    /// The body has ended, or enough of it was seen. The commit, if there is one, forgets what the provider
+    /// called invalid.
     pub fn finish(self) -> Option<Commit> {
         let verdict = refusal::classify(self.status, &self.body)?;
         match verdict.refusal {

@@ -99,7 +99,8 @@ use crate::{
 
 /// Reads requests, puts back what they lack, watches responses and remembers.
 ///
-/// It is cheap to clone; clones share everything.
+/// It does no I/O but to ask its [`Store`], and spawns nothing but [commits](Commit) that its caller sends to the
+/// background. It is cheap to clone; clones share everything. The [module](self) shows a whole exchange.
 #[derive(Clone)]
 pub struct Engine(Arc<Shared>);
 
@@ -139,7 +140,8 @@ impl Watch {
         self.dialect.name()
     }
 
-    /// Rules out that the body is changed, for one that is signed or has trailers.
+    /// Rules out that the body is changed, for one that is signed or has trailers. The answer is learned from
+    /// all the same. Heads that show a digest or a signature have ruled it out already.
     pub fn leave_unpatched(&mut self) {
         self.patchable = false;
     }
@@ -178,6 +180,12 @@ impl Engine {
 
     /// Whether a request is one that the engine knows, by its head alone: method, path, content type
     /// and length. If not, its body need not be read.
+    ///
+    /// # Limits
+    ///
+    /// A request of a known path is passed over, and counted as [`Event::Unread`], if its type is not JSON, its
+    /// body is encoded, its `content-length` is over [`max_request`](Self::max_request), or it has an `expect`
+    /// header.
     #[must_use]
     pub fn watch(&self, head: &Parts) -> Option<Watch> {
         let found = dialect::all().iter().find_map(|dialect| Some((*dialect, dialect.route(&head.method, &head.uri)?)));
@@ -200,7 +208,7 @@ impl Engine {
         is_json && is_plain && fits && !headers.contains_key(EXPECT)
     }
 
-    /// The longest request body to be read, in bytes.
+    /// The longest request body to be read, in bytes. Default: 64 MiB.
     #[must_use]
     pub fn max_request(&self) -> usize {
         self.0.config.max_request
@@ -215,18 +223,23 @@ impl Engine {
     }
 
     /// Puts back what a request lacks. The future is ready at once unless the store has to be waited
-    /// for, which takes `load_timeout` at most; it never fails.
+    /// for, which takes [`load_timeout`](Builder::load_timeout) at most; it never fails. What cannot be read goes on
+    /// as it came.
+    ///
+    /// # Cancellation
+    ///
+    /// The future may be dropped at any time. Nothing is stored by then.
     pub fn prepare(&self, watch: Watch, head: &Parts, body: Bytes) -> Prepare {
         Prepare::new(&self.0, watch, head, body)
     }
 
-    /// The counters.
+    /// The counters at this moment.
     #[must_use]
     pub fn counters(&self) -> Snapshot {
         self.0.counters.snapshot()
     }
 
-    /// The store.
+    /// The store, to look after it: [`clear`](Store::clear) forgets everything.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.store
@@ -237,7 +250,8 @@ impl Engine {
         self.0.config.commit_wait
     }
 
-    /// A watched request turned out to be too long to be read, or broke off.
+    /// Counts a watched request that turned out to be too long to be read, or broke off: it is not given to
+    /// [`prepare`](Self::prepare), but sent on as it came.
     pub fn count_unread(&self, watch: &Watch) {
         self.0.count(watch.dialect(), Event::Unread);
     }

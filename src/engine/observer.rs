@@ -24,6 +24,12 @@ use crate::{
 ///
 /// [`feed`](Self::feed) it every piece of the body before that is passed on, then tell it how the body
 /// ended: [`finish`](Self::finish) or [`interrupted`](Self::interrupted).
+///
+/// # Limits
+///
+/// An event over [`max_event`](super::Builder::max_event), or an answer over [`max_turn`](super::Builder::max_turn), ends the
+/// observation: nothing of the response is remembered, and the [`Report`] says so. Memory does not grow with the
+/// length of the stream, only with what is kept of it.
 pub struct Observer {
     shared: Arc<Shared>,
     dialect: &'static dyn Dialect,
@@ -126,7 +132,8 @@ impl Observer {
         self.commit(change)
     }
 
-    /// The body has come to its end.
+    /// The body has come to its end. Call it once; without a terminal event it is as if the body
+    /// broke off.
     pub fn finish(&mut self) -> Option<Commit> {
         let mut change = Change::default();
         match std::mem::replace(&mut self.framing, Framing::Off) {
@@ -155,7 +162,7 @@ impl Observer {
         self.turn(false)
     }
 
-    /// Why the body is not read further, if it is not.
+    /// Whether the body is not read any further; then it need not be fed. [`Report`] says why.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.over

@@ -33,7 +33,17 @@ use crate::{
 
 /// A request that is being prepared; gives the [`Exchange`].
 ///
-/// It is ready at once unless the store has to be waited for.
+/// It is ready at once unless the store has to be waited for, and then after
+/// [`load_timeout`](super::Builder::load_timeout) at most. Without a tokio runtime to tell the time it waits for as long
+/// as the store takes.
+///
+/// # Cancellation
+///
+/// It may be dropped at any time.
+///
+/// # Panics
+///
+/// If polled again after it was ready.
 #[must_use = "futures do nothing unless polled"]
 pub struct Prepare(State);
 

@@ -12,6 +12,17 @@ use crate::scope::Scope;
 /// A response streams on after its head was seen, so what was learned of it shows only at its end:
 /// keep the report and take a [`summary`](Self::summary) then. It holds counts and fixed names, never
 /// content, ids or credentials.
+///
+/// # Examples
+///
+/// ```
+/// use tower_reasoning_replay::{Report, engine::Summary};
+///
+/// fn summary<B>(response: &http::Response<B>) -> Option<Summary> {
+///     response.extensions().get::<Report>().map(Report::summary)
+/// }
+/// # assert!(summary(&http::Response::new(())).is_none());
+/// ```
 #[derive(Clone)]
 pub struct Report(Arc<Mutex<Summary>>);
 
