@@ -116,8 +116,10 @@
 //! # Limits
 //!
 //! Everything is bounded: bodies, events, signatures, turns, ledgers, time. Over a bound a request or
-//! response passes through as it came and is counted; remembered turns go oldest first, whole. The
-//! bounds and their defaults are at [`engine::Builder`] and [`store::MemoryStoreBuilder`].
+//! response passes through as it came; remembered turns go oldest first, whole. The bounds and their
+//! defaults are at [`engine::Builder`] and [`store::MemoryStoreBuilder`].
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod body;
 mod dialect;
