@@ -148,12 +148,13 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             return Poll::Ready(this.error.take().map(Err));
         };
         let Some(commit) = watch(this.watching, &next, ended) else { return Poll::Ready(next) };
+        let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
         let mut committing = commit.run();
         if Pin::new(&mut committing).poll(cx).is_ready() {
             return Poll::Ready(next);
         }
-        if matches!(next, Some(Err(_))) {
-            // An error is passed on at once; what it leaves behind goes its own way.
+        if is_break {
+            // A break is passed on at once; what it leaves behind goes its own way.
             committing.into_background();
             return Poll::Ready(next);
         }
@@ -204,8 +205,9 @@ fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, end
                 Some(Err(_)) => observer.interrupted(),
                 None => observer.finish(),
             };
-            // A caller that asks whether this was the last frame does not poll again.
-            if ended { commit.or_else(|| observer.finish()) } else { commit }
+            // A caller that asks whether this was the last frame does not poll again. What the end of the
+            // body brings contains all that came before.
+            if ended { observer.finish().or(commit) } else { commit }
         }
         Watching::Classifier(classifier) => {
             if let Some(Ok(frame)) = next

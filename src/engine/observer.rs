@@ -14,6 +14,7 @@ use crate::{
     ledger::{Alternative, Anchor, Context, ItemRef, Turn, TurnId},
     scope::Scope,
     wire::{
+        json::Cursor,
         sse::{Frame, SseSplitter},
         stream::{Element, JsonSplitter},
     },
@@ -54,12 +55,22 @@ enum Framing {
     Unknown,
     Sse {
         splitter: SseSplitter,
-        /// The event that the splitter will give next was read when its line was complete.
-        read_ahead: bool,
+        ahead: Ahead,
     },
     Json(JsonSplitter),
     /// Nothing can be read, or nothing need be read any more.
     Off,
+}
+
+/// What is known of the event that the splitter will give next, from its first line alone.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// The line was not complete yet.
+    Nothing,
+    /// The line is no document.
+    Looked,
+    /// The line was read when it was complete. It has this many bytes.
+    Read(usize),
 }
 
 pub(super) struct ObserverParts {
@@ -112,15 +123,17 @@ impl Observer {
         let mut framing = std::mem::replace(&mut self.framing, Framing::Off);
         let mut change = Change::default();
         match &mut framing {
-            Framing::Sse { splitter, read_ahead } => {
-                splitter.feed(piece, &mut |frame| self.frame(&frame, read_ahead, &mut change));
+            Framing::Sse { splitter, ahead } => {
+                splitter.feed(piece, &mut |frame| self.frame(&frame, ahead, &mut change));
                 // A client that reads line by line acts on an event before the blank line after it.
-                if !*read_ahead
+                if let Ahead::Nothing = ahead
                     && let Some(data) = splitter.pending()
-                    && is_document(data)
                 {
-                    *read_ahead = true;
-                    self.event(data, &mut change);
+                    *ahead = Ahead::Looked;
+                    if is_document(data) {
+                        *ahead = Ahead::Read(data.len());
+                        self.event(data, &mut change);
+                    }
                 }
             }
             Framing::Json(splitter) => splitter.feed(piece, &mut |element| self.element(&element, &mut change)),
@@ -137,12 +150,12 @@ impl Observer {
     pub fn finish(&mut self) -> Option<Commit> {
         let mut change = Change::default();
         match std::mem::replace(&mut self.framing, Framing::Off) {
-            Framing::Sse { mut splitter, mut read_ahead } => {
+            Framing::Sse { mut splitter, mut ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
                     let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(data));
                     if whole {
-                        self.frame(&frame, &mut read_ahead, &mut change);
+                        self.frame(&frame, &mut ahead, &mut change);
                     }
                 });
             }
@@ -177,17 +190,24 @@ impl Observer {
         self.framing = match piece.trim_ascii_start().first() {
             None => Framing::Unknown,
             Some(b'{' | b'[') => Framing::Json(JsonSplitter::new(max_event)),
-            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), read_ahead: false },
+            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), ahead: Ahead::Nothing },
         };
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut bool, change: &mut Change) {
+    fn frame(&mut self, frame: &Frame<'_>, ahead: &mut Ahead, change: &mut Change) {
         match frame {
-            Frame::Event { .. } if std::mem::take(read_ahead) => {}
-            Frame::Event { data, .. } => self.event(data, change),
+            Frame::Event { data, .. } => match std::mem::replace(ahead, Ahead::Nothing) {
+                Ahead::Nothing | Ahead::Looked => self.event(data, change),
+                // Further lines make it another event than it seemed to be.
+                Ahead::Read(length) if data[length.min(data.len())..].trim_ascii().is_empty() => {}
+                Ahead::Read(_) => self.give_up(Unobserved::Malformed),
+            },
             // Some providers send an error as a bare line.
             Frame::Stray(line) => self.event(line, change),
-            Frame::Oversized => self.give_up(Unobserved::TooLarge),
+            Frame::Oversized => {
+                *ahead = Ahead::Nothing;
+                self.give_up(Unobserved::TooLarge);
+            }
         }
     }
 
@@ -200,7 +220,8 @@ impl Observer {
     }
 
     fn event(&mut self, json: &[u8], change: &mut Change) {
-        if self.over {
+        // Relays keep a stream alive with empty events, and end those of every protocol alike.
+        if self.over || matches!(json.trim_ascii(), b"" | b"[DONE]") {
             return;
         }
         let progress = self.recorder.event(json);
@@ -211,7 +232,8 @@ impl Observer {
             return self.failed(json, change);
         }
         if progress.unobservable {
-            return self.give_up(Unobserved::Malformed);
+            let reason = if progress.over_bounds { Unobserved::TooLarge } else { Unobserved::Malformed };
+            return self.give_up(reason);
         }
         self.ended = progress.ended;
         change.add(progress);
@@ -233,6 +255,21 @@ impl Observer {
             }
             _ => {}
         }
+        if self.committed {
+            // The end was seen before the error, so the turn is stored already.
+            change.forget.extend(self.items());
+        }
+    }
+
+    /// Where the items of this response are held once it is stored.
+    fn items(&self) -> Vec<ItemRef> {
+        let alternatives = self.recorder.turn(true);
+        let items = (0..).zip(&alternatives).flat_map(|(at, alternative)| {
+            let parts = (0..).zip(&alternative.parts);
+            let holds = parts.filter(|(_, part)| part.state.is_some() || part.whole.is_some());
+            holds.map(move |(part, _)| ItemRef::new(self.id, at, part))
+        });
+        items.collect()
     }
 
     fn give_up(&mut self, reason: Unobserved) {
@@ -280,10 +317,8 @@ impl Observer {
 
 /// Whether a line of data is an event of its own, as far as its ends tell.
 fn is_document(data: &[u8]) -> bool {
-    let data = data.trim_ascii();
-    data.starts_with(b"{")
-        && data.ends_with(b"}")
-        && serde_json::from_slice::<&serde_json::value::RawValue>(data).is_ok()
+    let mut cursor = Cursor::new(data);
+    cursor.peek() == Some(b'{') && cursor.skip().is_ok() && cursor.end().is_ok()
 }
 
 /// What a piece of the body brought.
