@@ -40,9 +40,28 @@ fn main() {
         ("store", store),
         ("tower", tower),
     ];
+    if let Some(what) = wanted.iter().find_map(|wanted| wanted.strip_prefix("profile=")) {
+        return profile(what);
+    }
     for (name, section) in sections {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             section();
+        }
+    }
+}
+
+/// Does one thing for some seconds, for a profiler to look at.
+fn profile(what: &str) {
+    let head = workload::head();
+    let talk = Conversation::new(200, 200, Calls::Different, 0);
+    let engine = workload::taught(&talk);
+    let (stripped, full, events) = (talk.stripped(), talk.full(), workload::sse(what != "quiet"));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(6) {
+        match what {
+            "restore" => drop(black_box(pass(&engine, &head, &stripped))),
+            "nothing" => drop(black_box(pass(&engine, &head, &full))),
+            _ => feed(&engine, &head, &talk.body(0..0, |_| true), &events, 206),
         }
     }
 }
@@ -242,7 +261,8 @@ fn linear() {
         // A client that compacts: every third turn is gone.
         let mut edited = String::new();
         for (at, piece) in std::str::from_utf8(&all).unwrap().split(r#",{"role":"model""#).enumerate() {
-            if at % 3 != 1 {
+            // The last one holds the end of the body.
+            if at % 3 != 1 || at == turns {
                 edited += if at == 0 { "" } else { r#",{"role":"model""# };
                 edited += piece;
             }

@@ -188,7 +188,7 @@ impl Turn {
         let Self { text, call, signature, output } = self;
         if calls == Calls::None {
             write!(body, r#",{{"role":"model","parts":[{{"text":"{text}"}}]}}"#).unwrap();
-            write!(body, r#",{{"role":"user","parts":[{{"text":"{}"}}]}}"#, &output[64..]).unwrap();
+            write!(body, r#",{{"role":"user","parts":[{{"text":"{text}"}}]}}"#).unwrap();
             return;
         }
         write!(body, r#",{{"role":"model","parts":[{{"text":"{text}"}},{{"functionCall":{call}"#).unwrap();
