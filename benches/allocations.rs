@@ -99,8 +99,8 @@ fn observer() {
         drop(observer.feed(piece));
         if at % 1_000 == 0 {
             let change = region.change();
-            let held = change.bytes_allocated as isize - change.bytes_deallocated as isize + change.bytes_reallocated
-                - isize::try_from(own).unwrap();
+            let held =
+                change.bytes_allocated as isize - change.bytes_deallocated as isize - isize::try_from(own).unwrap();
             kept.push(held);
         }
     }
@@ -130,7 +130,7 @@ fn ledger() {
         let region = Region::new(ALLOCATOR);
         heads[1..].iter().for_each(teach);
         let change = region.change();
-        let held = change.bytes_allocated as isize - change.bytes_deallocated as isize + change.bytes_reallocated;
+        let held = change.bytes_allocated as isize - change.bytes_deallocated as isize;
         let held = held as f64 / ledgers as f64;
         let target = 1.25 * items as f64 + 256.0;
         row(

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response, request};
 use libfuzzer_sys::fuzz_target;
 use tower_reasoning_replay::{
-    Engine, MemoryStore, Store,
+    Engine, Store,
     engine::Answer,
     ledger::{ItemRef, Ledger, Turn},
     scope::{HashKey, Scope, Session},
