@@ -88,19 +88,17 @@ fn observer() {
             row(&format!("sse {name}, {chunk} B chunks"), &format!("{per_event:.2} per event"), "", "", "P5 0");
         }
     }
+    let response = workload::sse(true);
+    let mut kept = Vec::with_capacity(8);
     let region = Region::new(ALLOCATOR);
     let mut exchange = workload::prepare(&engine, &head, &request);
     let mut observer = workload::observer(&mut exchange);
     drop(exchange);
-    let response = workload::sse(true);
-    let own = response.len();
-    let mut kept = Vec::new();
     for (at, piece) in response.chunks(206).enumerate() {
         drop(observer.feed(piece));
         if at % 1_000 == 0 {
             let change = region.change();
-            let held =
-                change.bytes_allocated as isize - change.bytes_deallocated as isize - isize::try_from(own).unwrap();
+            let held = change.bytes_allocated as isize - change.bytes_deallocated as isize;
             kept.push(held);
         }
     }
