@@ -125,9 +125,10 @@ impl Observer {
                     && let Some(data) = splitter.pending()
                 {
                     *read_ahead = ReadAhead::Tried;
-                    if is_document(data) {
+                    let first = first_line(data);
+                    if is_document(first) {
                         *read_ahead = ReadAhead::Read;
-                        self.event(data, &mut change);
+                        self.event(first, &mut change);
                     }
                 }
             }
@@ -147,7 +148,7 @@ impl Observer {
             Framing::Sse { mut splitter, mut read_ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
-                    let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(data));
+                    let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(document(data)));
                     if whole {
                         self.frame(&frame, &mut read_ahead, &mut change);
                     }
@@ -191,7 +192,7 @@ impl Observer {
     fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut ReadAhead, change: &mut Change) {
         match frame {
             Frame::Event { .. } if std::mem::take(read_ahead) == ReadAhead::Read => {}
-            Frame::Event { data, .. } => self.event(data, change),
+            Frame::Event { data, .. } => self.event(document(data), change),
             // Some providers send an error as a bare line.
             Frame::Stray(line) => self.event(line, change),
             Frame::Oversized => self.give_up(Unobserved::TooLarge),
@@ -284,6 +285,17 @@ impl Observer {
     }
 }
 
+fn first_line(data: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', data).map_or(data, |end| &data[..end])
+}
+
+/// What of an event's data is read: its first line if that is a document, for it may have been read
+/// when it was complete; else all lines.
+fn document(data: &[u8]) -> &[u8] {
+    let first = first_line(data);
+    if first.len() < data.len() && is_document(first) { first } else { data }
+}
+
 /// Whether a line of data is an event of its own, as far as its ends tell.
 fn is_document(data: &[u8]) -> bool {
     let data = data.trim_ascii();
@@ -368,6 +380,15 @@ mod tests {
             for size in [1, 7, 100, response.len()] {
                 assert_eq!(stored(&response, size), (1, 2), "{rest} in pieces of {size}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_an_event_counts_if_it_is_a_document() {
+        let response = TURN.replace("}]}\n\n", "}]}\ndata: {\"candidates\":[{\n\n");
+        assert!(response.lines().count() > 2);
+        for size in [1, 7, 100, response.len()] {
+            assert_eq!(stored(&response, size), (1, 2), "in pieces of {size}");
         }
     }
 
