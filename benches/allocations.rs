@@ -1,6 +1,6 @@
 //! What is allocated, counted by the allocator. See `README.md`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::semicolon_if_nothing_returned)]
 
 mod workload;
 

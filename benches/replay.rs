@@ -3,7 +3,7 @@
 //! `cargo bench --bench replay -- request` runs one section only: `request`, `observe`, `linear`,
 //! `adversarial`, `store` or `tower`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::semicolon_if_nothing_returned)]
 
 mod workload;
 
