@@ -10,7 +10,7 @@ use super::{
     refusal::{self, Refusal},
 };
 use crate::{
-    dialect::{Dialect, Progress, Recorder},
+    dialect::{Dialect, Recorder},
     ledger::{Alternative, Anchor, Context, ItemRef, Turn, TurnId},
     scope::Scope,
     wire::{
@@ -45,6 +45,8 @@ pub struct Observer {
     /// What the request put in, to be forgotten if the stream says that it was bad.
     put_in: Vec<ItemRef>,
     committed: bool,
+    /// A part or a piece of state came that was not handed out to be stored.
+    unstored: bool,
     ended: bool,
     over: bool,
 }
@@ -55,22 +57,21 @@ enum Framing {
     Unknown,
     Sse {
         splitter: SseSplitter,
-        ahead: Ahead,
+        read_ahead: ReadAhead,
     },
     Json(JsonSplitter),
     /// Nothing can be read, or nothing need be read any more.
     Off,
 }
 
-/// What is known of the event that the splitter will give next, from its first line alone.
-#[derive(Clone, Copy)]
-enum Ahead {
-    /// The line was not complete yet.
-    Nothing,
-    /// The line is no document.
-    Looked,
-    /// The line was read when it was complete. It has this many bytes.
-    Read(usize),
+/// Whether the event that the splitter will give next was read when its line was complete.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum ReadAhead {
+    #[default]
+    No,
+    /// Its first line was no document of its own. It is not tried again, however many lines follow.
+    Tried,
+    Read,
 }
 
 pub(super) struct ObserverParts {
@@ -105,6 +106,7 @@ impl Observer {
             stood,
             put_in,
             committed: false,
+            unstored: false,
             ended: false,
             over: false,
         };
@@ -123,16 +125,17 @@ impl Observer {
         let mut framing = std::mem::replace(&mut self.framing, Framing::Off);
         let mut change = Change::default();
         match &mut framing {
-            Framing::Sse { splitter, ahead } => {
-                splitter.feed(piece, &mut |frame| self.frame(&frame, ahead, &mut change));
+            Framing::Sse { splitter, read_ahead } => {
+                splitter.feed(piece, &mut |frame| self.frame(&frame, read_ahead, &mut change));
                 // A client that reads line by line acts on an event before the blank line after it.
-                if let Ahead::Nothing = ahead
+                if *read_ahead == ReadAhead::No
                     && let Some(data) = splitter.pending()
                 {
-                    *ahead = Ahead::Looked;
-                    if is_document(data) {
-                        *ahead = Ahead::Read(data.len());
-                        self.event(data, &mut change);
+                    *read_ahead = ReadAhead::Tried;
+                    let first = first_line(data);
+                    if is_document(first) {
+                        *read_ahead = ReadAhead::Read;
+                        self.event(first, &mut change);
                     }
                 }
             }
@@ -150,12 +153,12 @@ impl Observer {
     pub fn finish(&mut self) -> Option<Commit> {
         let mut change = Change::default();
         match std::mem::replace(&mut self.framing, Framing::Off) {
-            Framing::Sse { mut splitter, mut ahead } => {
+            Framing::Sse { mut splitter, mut read_ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
-                    let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(data));
+                    let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(document(data)));
                     if whole {
-                        self.frame(&frame, &mut ahead, &mut change);
+                        self.frame(&frame, &mut read_ahead, &mut change);
                     }
                 });
             }
@@ -190,22 +193,18 @@ impl Observer {
         self.framing = match piece.trim_ascii_start().first() {
             None => Framing::Unknown,
             Some(b'{' | b'[') => Framing::Json(JsonSplitter::new(max_event)),
-            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), ahead: Ahead::Nothing },
+            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), read_ahead: ReadAhead::No },
         };
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, ahead: &mut Ahead, change: &mut Change) {
+    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut ReadAhead, change: &mut Change) {
         match frame {
-            Frame::Event { data, .. } => match std::mem::replace(ahead, Ahead::Nothing) {
-                Ahead::Nothing | Ahead::Looked => self.event(data, change),
-                // Further lines make it another event than it seemed to be.
-                Ahead::Read(length) if data[length.min(data.len())..].trim_ascii().is_empty() => {}
-                Ahead::Read(_) => self.give_up(Unobserved::Malformed),
-            },
+            Frame::Event { .. } if std::mem::take(read_ahead) == ReadAhead::Read => {}
+            Frame::Event { data, .. } => self.event(document(data), change),
             // Some providers send an error as a bare line.
             Frame::Stray(line) => self.event(line, change),
             Frame::Oversized => {
-                *ahead = Ahead::Nothing;
+                *read_ahead = ReadAhead::No;
                 self.give_up(Unobserved::TooLarge);
             }
         }
@@ -236,14 +235,20 @@ impl Observer {
             return self.give_up(reason);
         }
         self.ended = progress.ended;
-        change.add(progress);
+        // What follows the end in the same piece of the body, or makes it unreadable, takes nothing
+        // back. After the end, only what adds something is worth another append.
+        self.unstored |= progress.changed;
+        if self.ended && (self.unstored || !self.committed) {
+            change.turn = self.turn(true).or(change.turn.take());
+            self.committed |= change.turn.is_some();
+            self.unstored = false;
+        }
     }
 
     /// A terminal error: nothing of the turn is kept, and what it says is bad is forgotten.
     fn failed(&mut self, json: &[u8], change: &mut Change) {
         self.over = true;
         self.report.unobserved(Unobserved::Failed);
-        change.failed = true;
         let verdict = refusal::classify_event(json);
         let name = self.dialect.name();
         match verdict.as_ref().map(|verdict| verdict.refusal) {
@@ -281,19 +286,12 @@ impl Observer {
         }
     }
 
-    fn commit(&mut self, change: Change) -> Option<Commit> {
+    fn commit(&self, change: Change) -> Option<Commit> {
         let (shared, name) = (&self.shared, self.dialect.name());
         if !change.forget.is_empty() {
             return Some(Commit::remove(shared, name, self.scope, change.forget, &self.report));
         }
-        // After the end, only what adds something is worth another append.
-        let adds = change.changed || !self.committed;
-        if change.failed || self.over || !self.ended || !adds {
-            return None;
-        }
-        let commit = self.turn(true);
-        self.committed |= commit.is_some();
-        commit
+        change.turn
     }
 
     fn turn(&self, complete: bool) -> Option<Commit> {
@@ -315,24 +313,28 @@ impl Observer {
     }
 }
 
+fn first_line(data: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', data).map_or(data, |end| &data[..end])
+}
+
+/// What of an event's data is read: its first line if that is a document, for it may have been read
+/// when it was complete; else all lines.
+fn document(data: &[u8]) -> &[u8] {
+    let first = first_line(data);
+    if first.len() < data.len() && is_document(first) { first } else { data }
+}
+
 /// Whether a line of data is an event of its own, as far as its ends tell.
 fn is_document(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data);
     cursor.peek() == Some(b'{') && cursor.skip().is_ok() && cursor.end().is_ok()
 }
 
-/// What a piece of the body brought.
+/// What a piece of the body leads to.
 #[derive(Default)]
 struct Change {
-    changed: bool,
-    failed: bool,
+    turn: Option<Commit>,
     forget: Vec<ItemRef>,
-}
-
-impl Change {
-    fn add(&mut self, progress: Progress) {
-        self.changed |= progress.changed;
-    }
 }
 
 impl fmt::Debug for Observer {
@@ -343,5 +345,85 @@ impl fmt::Debug for Observer {
             .field("committed", &self.committed)
             .field("over", &self.over)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use bytes::Bytes;
+
+    use crate::{Engine, MemoryStore, engine::Answer, scope::Session};
+
+    fn now<F: Future>(future: F) -> F::Output {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("a memory store never waits"),
+        }
+    }
+
+    /// How many turns and items are stored of a response that comes in pieces of this size.
+    fn stored(response: &str, size: usize) -> (usize, usize) {
+        let store = MemoryStore::new();
+        let engine = Engine::builder(store.clone()).build().unwrap();
+        let request = http::Request::post("https://generativelanguage.googleapis.com/v1/models/m:generateContent");
+        let mut head = request.body(()).unwrap().into_parts().0;
+        head.extensions.insert(Session::new("s"));
+        let body = Bytes::from_static(b"{\"contents\":[]}");
+        let mut exchange = now(engine.prepare(engine.watch(&head).unwrap(), &head, body));
+        let answer = http::Response::new(()).into_parts().0;
+        let Answer::Observe(mut observer) = exchange.answer(&answer) else { panic!("a success is observed") };
+        for piece in response.as_bytes().chunks(size) {
+            if let Some(commit) = observer.feed(piece) {
+                now(commit.run());
+            }
+        }
+        if let Some(commit) = observer.finish() {
+            now(commit.run());
+        }
+        (store.snapshot().turns, store.snapshot().items)
+    }
+
+    const TURN: &str = "data: {\"candidates\":[{\"content\":{\"parts\":[{\"functionCall\":{\"name\":\"f\"},\
+        \"thoughtSignature\":\"0123456789abcdef\"}]},\"finishReason\":\"STOP\"}]}\n\n";
+
+    /// Rule 8: the end is the end, whatever comes after it in the same piece.
+    #[test]
+    fn how_a_body_is_cut_does_not_matter() {
+        for rest in [
+            "",
+            "data: {\"candidates\":[{\n\n",
+            "data: nonsense\n\n",
+            "data: {\"error\":{\"code\":500}}\n\n",
+            "data: {\"candidates\":[{\"index\":1,\"content\":{\"parts\":[{\"text\":\"x\"}]}}]}\n\n",
+        ] {
+            let response = format!("{TURN}{rest}");
+            for size in [1, 7, 100, response.len()] {
+                assert_eq!(stored(&response, size), (1, 2), "{rest} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_an_event_counts_if_it_is_a_document() {
+        let response = TURN.replace("}]}\n\n", "}]}\ndata: {\"candidates\":[{\n\n");
+        assert!(response.lines().count() > 2);
+        for size in [1, 7, 100, response.len()] {
+            assert_eq!(stored(&response, size), (1, 2), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_several_lines_is_read_once_it_is_whole() {
+        let response = TURN.replace("},\"finish", "}\ndata: ,\"finish");
+        assert!(response.lines().count() > 2);
+        for size in [1, 7, response.len()] {
+            assert_eq!(stored(&response, size), (1, 2), "in pieces of {size}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     ledger::{ItemRef, Ledger, matcher::Strictness},
     scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
     store::{Reply, StoreError},
+    wire::json::is_utf8,
 };
 
 /// A request that is being prepared; gives the [`Exchange`].
@@ -194,7 +195,9 @@ impl fmt::Debug for Prepare {
 
 impl Draft {
     pub(super) fn history<'b>(&self, body: &'b [u8]) -> Option<History<'b>> {
-        std::str::from_utf8(body).ok()?;
+        if !is_utf8(body) {
+            return None;
+        }
         self.watch.dialect.read(body).ok()
     }
 
@@ -225,12 +228,14 @@ impl Draft {
             key.scope(&ScopeInput { tenant: &tenant, origin: &origin, model: &model, session })
         };
         let agent = scope::agent(head);
+        let opening = OnceCell::new();
         let derived = |system: bool| {
             let mut hash = [0; 32];
             if system {
                 hash[..16].copy_from_slice(survey::system(history, key).as_bytes());
             }
-            hash[16..].copy_from_slice(survey::opening(history, key)?.as_bytes());
+            let opening = *opening.get_or_init(|| survey::opening(history, key));
+            hash[16..].copy_from_slice(opening?.as_bytes());
             Some(fold(SessionOf::Derived { hash: &hash, agent: agent.as_ref() }))
         };
         let named = scope::session(head, &history.members, &shared.config.sessions);

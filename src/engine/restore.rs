@@ -14,7 +14,7 @@ use crate::{
     ledger::{
         ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         fingerprint::{Running, Tag},
-        matcher::{Matcher, Outcome, Place, Strictness, Surroundings, is_native},
+        matcher::{Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
     },
     scope::HashKey,
 };
@@ -101,6 +101,11 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
 /// Pairs outputs with open calls: by id, then by name in order where a side has no id.
 fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orphans: &mut Vec<usize>) {
     let id = |part: usize| history.parts[part].id.map(|id| id.decode()).filter(|id| !id.is_empty());
+    if let ([call], [output]) = (&calls[..], &outputs[..])
+        && id(*call).is_some_and(|call| id(*output).is_some_and(|output| call == output))
+    {
+        return calls.clear();
+    }
     let name = |part: usize| history.parts[part].name.map(|name| name.decode());
     let mut by_id: HashMap<_, Vec<usize>> = HashMap::new();
     for (at, call) in calls.iter().enumerate().rev() {
@@ -170,7 +175,7 @@ pub(crate) struct Placed {
 pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
     /// Parts of the history that get state, or whose message gets a call before them.
-    pub(crate) filled: HashSet<usize>,
+    pub(crate) filled: OwnSet<usize>,
     pub(crate) restored: u32,
     pub(crate) calls: u32,
     pub(crate) ambiguous: u32,
@@ -198,14 +203,38 @@ pub(crate) struct Restorer<'a> {
 impl Restorer<'_> {
     /// Matches the ledger against the history.
     pub(crate) fn plan(&self, ledger: &Ledger) -> Plan {
-        let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
-        let turns: HashMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
+        let turns: OwnMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
         let mut work =
-            Work { restorer: self, turns, plan: Plan::default(), assigned: HashMap::new(), insertions: Vec::new() };
-        work.kept_parts(&mut matcher);
+            Work { restorer: self, turns, plan: Plan::default(), assigned: OwnMap::default(), insertions: Vec::new() };
+        if ledger.is_empty() {
+            return work.finish();
+        }
+        let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
+        work.kept_parts(&mut matcher, &self.worth_matching(ledger));
         work.whole_parts();
         work.dropped_calls(&matcher, ledger);
         work.finish()
+    }
+
+    /// The kinds of parts that are worth finding again: those of which some carry state, or all where
+    /// more hangs on what a message is than the state of its parts.
+    fn worth_matching(&self, ledger: &Ledger) -> Vec<Kind> {
+        const ALL: [Kind; 5] = [Kind::Text, Kind::Thought, Kind::Call, Kind::Media, Kind::Native];
+        let mut kinds = Vec::with_capacity(ALL.len());
+        for turn in ledger.turns() {
+            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
+            let mut whole_thought = false;
+            for part in parts {
+                whole_thought |= part.kind == Kind::Thought && part.whole.is_some();
+                if part.state.is_some() && !kinds.contains(&part.kind) {
+                    kinds.push(part.kind);
+                }
+            }
+            if whole_thought || turn.alternatives().len() > 1 || !self.gaps.orphans.is_empty() {
+                return ALL.into();
+            }
+        }
+        kinds
     }
 
     fn place(&self, target: &Range<usize>) -> Option<Place> {
@@ -272,10 +301,10 @@ impl Restorer<'_> {
 /// The plan while it is worked out.
 struct Work<'a> {
     restorer: &'a Restorer<'a>,
-    turns: HashMap<TurnId, &'a Arc<Turn>>,
+    turns: OwnMap<TurnId, &'a Arc<Turn>>,
     plan: Plan,
     /// The remembered part that a part of the history is.
-    assigned: HashMap<usize, ItemRef>,
+    assigned: OwnMap<usize, ItemRef>,
     insertions: Vec<Insertion>,
 }
 
@@ -285,11 +314,15 @@ impl<'a> Work<'a> {
     }
 
     /// Puts state back on the parts that the client kept.
-    fn kept_parts(&mut self, matcher: &mut Matcher<'_>) {
+    fn kept_parts(&mut self, matcher: &mut Matcher<'_>, worth_matching: &[Kind]) {
         let restorer = self.restorer;
         let mut open: Vec<Range<usize>> = Vec::new();
         let mut later: Vec<Range<usize>> = Vec::new();
-        for target in &restorer.gaps.targets {
+        let is_worth = |target: &&Range<usize>| {
+            let kind = restorer.history.parts[target.start].remembered_kind();
+            kind.is_some_and(|kind| worth_matching.contains(&kind))
+        };
+        for target in restorer.gaps.targets.iter().filter(is_worth) {
             let held = restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing());
             if held { later.push(target.clone()) } else { open.push(target.clone()) }
         }

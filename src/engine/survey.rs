@@ -180,18 +180,27 @@ impl<'a> Around<'a> {
 /// A digest of a raw JSON string of base64 that is the same in every alphabet and padding: its first
 /// characters.
 fn digest(raw: &[u8]) -> u64 {
+    const FIRST: usize = 32;
+    let text = raw.get(1..).unwrap_or_default();
+    let first = &text[..text.len().min(FIRST)];
+    if !first.contains(&b'\\') {
+        let end = first.iter().position(|byte| *byte == b'"').unwrap_or(first.len());
+        return digest_of(first[..end].iter());
+    }
     let Ok((text, _)) = Cursor::new(raw).string() else { return 0 };
-    let mut digest = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.decode().iter().take(32) {
+    digest_of(text.decode().iter().take(FIRST))
+}
+
+fn digest_of<'b>(text: impl Iterator<Item = &'b u8>) -> u64 {
+    let text = text.take_while(|byte| **byte != b'=');
+    text.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
         let byte = match byte {
-            b'=' => break,
             b'-' => b'+',
             b'_' => b'/',
             other => *other,
         };
-        digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    digest
+        (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 impl Surroundings for Around<'_> {

@@ -1,6 +1,6 @@
 use super::{
     Anchor,
-    fingerprint::{self, Running, Tag},
+    fingerprint::{self, Tag},
 };
 use crate::scope::HashKey;
 
@@ -105,11 +105,9 @@ impl Trace {
 
     pub(crate) fn push(&mut self, unit: Anchor) {
         let (Some(chain), Some(rolling)) = (self.chain.last(), self.rolling.last()) else { return };
-        let mut hash = Running::new(&self.key, Tag::Chain);
-        hash.update(chain.as_bytes());
-        hash.update(unit.as_bytes());
+        let chain = fingerprint::pair(&self.key, Tag::Chain, chain, &unit);
         let rolling = (multiply(*rolling, self.powers[0]) + number(&unit)) % PRIME;
-        self.chain.push(hash.anchor());
+        self.chain.push(chain);
         self.rolling.push(rolling);
         if self.chain.len() > 1 << self.powers.len() {
             let last = self.powers[self.powers.len() - 1];

@@ -28,30 +28,79 @@ pub(crate) enum Tag {
 }
 
 /// A hash that is being taken.
-pub(crate) struct Running(Box<blake3::Hasher>);
+///
+/// What is short is collected and hashed in one go: a hasher for content of any length is large, and
+/// most of what is hashed here is not.
+pub(crate) struct Running {
+    key: HashKey,
+    short: Vec<u8>,
+    long: Option<Box<blake3::Hasher>>,
+}
+
+/// How much is collected. More than one chunk of the hash at a time is hashed faster than one by one.
+const SHORT: usize = 4 << 10;
 
 impl Running {
     pub(crate) fn new(key: &HashKey, tag: Tag) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
-        hasher.update(&[tag as u8]);
-        Self(Box::new(hasher))
+        let mut short = Vec::with_capacity(512);
+        short.push(tag as u8);
+        Self { key: key.clone(), short, long: None }
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if self.short.len() + bytes.len() <= SHORT {
+            self.short.extend_from_slice(bytes);
+        } else {
+            self.spill(bytes);
+        }
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
+        let hasher = self.long.get_or_insert_with(|| Box::new(blake3::Hasher::new_keyed(self.key.as_bytes())));
+        hasher.update(&self.short);
+        self.short.clear();
+        if bytes.len() > SHORT {
+            hasher.update(bytes);
+        } else {
+            self.short.extend_from_slice(bytes);
+        }
     }
 
     /// Takes in bytes so that where they end is part of the hash.
     pub(crate) fn field(&mut self, bytes: &[u8]) {
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.update(&(bytes.len() as u64).to_le_bytes());
+        self.update(bytes);
     }
 
     pub(crate) fn anchor(&self) -> Anchor {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
-        Anchor::from_bytes(bytes)
+        match &self.long {
+            None => short(&self.key, &self.short),
+            Some(hasher) => {
+                let mut hasher = hasher.clone();
+                hasher.update(&self.short);
+                cut(&hasher.finalize())
+            }
+        }
     }
+}
+
+fn short(key: &HashKey, bytes: &[u8]) -> Anchor {
+    cut(&blake3::keyed_hash(key.as_bytes(), bytes))
+}
+
+fn cut(hash: &blake3::Hash) -> Anchor {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    Anchor::from_bytes(bytes)
+}
+
+/// The anchor of two anchors, one after the other.
+pub(crate) fn pair(key: &HashKey, tag: Tag, one: &Anchor, other: &Anchor) -> Anchor {
+    let mut bytes = [tag as u8; 33];
+    bytes[1..17].copy_from_slice(one.as_bytes());
+    bytes[17..].copy_from_slice(other.as_bytes());
+    short(key, &bytes)
 }
 
 /// The anchor of a call; `None` if its arguments have no canonical form.

@@ -5,6 +5,7 @@
 //! down to the last unit, then the order in which they occur. What remains undecided gets nothing.
 
 use std::{
+    cell::OnceCell,
     collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
@@ -84,6 +85,45 @@ impl Hasher for Passthrough {
     }
 }
 
+/// Hashes positions and ids of our own making, which nobody can choose so that they collide.
+#[derive(Default)]
+pub(crate) struct Mixing(u64);
+
+impl Hasher for Mixing {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ 0x243f_6a88_85a3_08d3) * 0x9e37_79b9_7f4a_7c15;
+        let (low, high) = (product & u128::from(u64::MAX), product >> 64);
+        self.0 = u64::try_from(low ^ high).unwrap_or_default();
+    }
+
+    fn write_u128(&mut self, word: u128) {
+        self.write(&word.to_le_bytes());
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) type OwnMap<K, V> = HashMap<K, V, BuildHasherDefault<Mixing>>;
+pub(crate) type OwnSet<K> = HashSet<K, BuildHasherDefault<Mixing>>;
+
 pub(crate) type AnchorMap<V> = HashMap<Anchor, V, BuildHasherDefault<Passthrough>>;
 
 /// More remembered parts than this that fit only by their reduced content are not looked at.
@@ -111,10 +151,11 @@ pub(crate) struct Matcher<'a> {
     turns: Vec<&'a Arc<Turn>>,
     surroundings: &'a dyn Surroundings,
     strictness: Strictness,
-    used: HashSet<(usize, u32, u32)>,
-    ids: HashMap<&'a str, u32>,
+    used: OwnSet<(usize, u32, u32)>,
+    /// How many remembered parts have an id; counted when an id is asked for first.
+    ids: OnceCell<HashMap<&'a str, u32>>,
     /// The alternative with which the client went on, of turns that have several.
-    chosen: HashMap<usize, u32>,
+    chosen: OwnMap<usize, u32>,
 }
 
 impl<'a> Matcher<'a> {
@@ -123,21 +164,33 @@ impl<'a> Matcher<'a> {
         surroundings: &'a dyn Surroundings,
         strictness: Strictness,
     ) -> Self {
-        let turns: Vec<_> = turns.collect();
-        let mut ids = HashMap::new();
-        for turn in &turns {
-            for part in turn.alternatives().iter().flat_map(|alternative| &alternative.parts) {
-                if let Some(id) = &part.id {
-                    *ids.entry(&**id).or_default() += 1;
+        Self {
+            turns: turns.collect(),
+            surroundings,
+            strictness,
+            used: OwnSet::default(),
+            ids: OnceCell::new(),
+            chosen: OwnMap::default(),
+        }
+    }
+
+    fn ids(&self) -> &HashMap<&'a str, u32> {
+        self.ids.get_or_init(|| {
+            let mut ids = HashMap::with_capacity(self.turns.len());
+            for turn in &self.turns {
+                for part in turn.alternatives().iter().flat_map(|alternative| &alternative.parts) {
+                    if let Some(id) = &part.id {
+                        *ids.entry(&**id).or_default() += 1;
+                    }
                 }
             }
-        }
-        Self { turns, surroundings, strictness, used: HashSet::new(), ids, chosen: HashMap::new() }
+            ids
+        })
     }
 
     /// How many remembered parts have this id.
     pub(crate) fn count_of(&self, id: &str) -> u32 {
-        self.ids.get(id).copied().unwrap_or(0)
+        self.ids().get(id).copied().unwrap_or(0)
     }
 
     /// Finds what was remembered of these places, which are in the order of the history.
@@ -232,7 +285,27 @@ impl<'a> Matcher<'a> {
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
     }
 
+    /// The usual case: one call, known by its id and its content, where the client named the session.
+    fn resolve_one(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
+        let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
+        let (place, part) = (&places[*at], self.part(candidate));
+        let fits = self.strictness == Strictness::Known
+            && place.id.is_some()
+            && place.id == part.id
+            && place.kind == part.kind
+            && self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
+            && self.is_free(candidate)
+            && part.state.as_ref().is_none_or(|state| !self.surroundings.holds(state));
+        if fits {
+            self.take(*at, candidate, outcomes);
+        }
+        fits
+    }
+
     fn resolve(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) {
+        if self.resolve_one(places, bucket, outcomes) {
+            return;
+        }
         // Content that is equal without reservation comes before content that only gained defaults.
         for list in [&bucket.candidates, &bucket.reduced] {
             for provisional in [false, true] {
@@ -279,7 +352,7 @@ impl<'a> Matcher<'a> {
             match places[at].id.as_deref() {
                 Some(id) if by_id.contains_key(id) => same_id.entry(id).or_default().push(at),
                 // The ledger knows the id for another call: this one is not what it was.
-                Some(id) if self.ids.contains_key(id) => foreign.push(at),
+                Some(id) if self.ids().contains_key(id) => foreign.push(at),
                 _ => free.push(at),
             }
         }

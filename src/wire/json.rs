@@ -2,7 +2,7 @@
 //!
 //! The cursor accepts exactly what `serde_json` accepts for a raw value, save for values nested
 //! deeper than [`MAX_DEPTH`]. It takes the text for UTF-8: who reads untrusted bytes checks them
-//! with [`std::str::from_utf8`] first. On other bytes it does not fail, nor does it panic.
+//! with [`is_utf8`] first. On other bytes it does not fail, nor does it panic.
 //!
 //! A caller descends with [`Cursor::object`] and [`Cursor::array`] into what it needs and leaves
 //! the rest, which the cursor skips and validates in the same pass.
@@ -28,6 +28,12 @@ impl fmt::Display for Invalid {
 }
 
 impl Error for Invalid {}
+
+/// Whether the bytes may be read by a [`Cursor`].
+#[must_use]
+pub fn is_utf8(bytes: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(bytes).is_ok()
+}
 
 /// A string in JSON text, as it is written there.
 #[derive(Clone, Copy)]
@@ -66,22 +72,27 @@ impl<'a> Str<'a> {
     /// A surrogate without its other half, which JSON can write and UTF-8 cannot, is encoded as
     /// UTF-8 would encode its number (WTF-8), so that different strings stay different.
     #[must_use]
+    #[inline]
     pub fn decode(&self) -> Cow<'a, [u8]> {
-        if !self.escaped {
-            return Cow::Borrowed(self.raw);
-        }
+        if self.escaped { Cow::Owned(self.unescaped()) } else { Cow::Borrowed(self.raw) }
+    }
+
+    #[cold]
+    fn unescaped(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(self.raw.len());
         self.decoded(&mut |piece| text.extend_from_slice(piece));
-        Cow::Owned(text)
+        text
     }
 
     /// Whether the string stands for this text.
     #[must_use]
+    #[inline]
     pub fn is(&self, text: &str) -> bool {
-        let text = text.as_bytes();
-        if !self.escaped {
-            return self.raw == text;
-        }
+        if self.escaped { self.is_escaped_text(text.as_bytes()) } else { self.raw == text.as_bytes() }
+    }
+
+    #[cold]
+    fn is_escaped_text(&self, text: &[u8]) -> bool {
         // No escape stands for more bytes than it is written with.
         if self.raw.len() < text.len() {
             return false;

@@ -26,6 +26,9 @@ pub(in crate::dialect) fn read_envelope(
     is_envelope: impl Fn(&[u8]) -> bool,
 ) -> Result<History<'_>, Unreadable> {
     let mut reader = Reader::default();
+    // Room for as many parts as a conversation of this length has, as a rule.
+    reader.history.parts.reserve((body.len() / 1_024).min(4_096));
+    reader.history.messages.reserve((body.len() / 2_048).min(2_048));
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| {
         if is_envelope(&name.decode()) {

@@ -13,7 +13,7 @@ use crate::{
         fingerprint::{self, Running, Tag},
     },
     scope::HashKey,
-    wire::json::Cursor,
+    wire::json::{Cursor, is_utf8},
 };
 
 /// More candidates than any provider gives; further ones are not remembered.
@@ -63,6 +63,33 @@ struct Run {
 struct Pieces {
     raw: Vec<Vec<u8>>,
     open: bool,
+}
+
+/// The parts of a candidate in one event.
+#[derive(Default)]
+struct Content<'a> {
+    first: Option<Part<'a>>,
+    more: Vec<Part<'a>>,
+}
+
+impl<'a> Content<'a> {
+    fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Unreadable> {
+        cursor.object(|cursor, key| {
+            if !key.is("parts") || cursor.peek() != Some(b'[') {
+                return cursor.skip().map(drop).map_err(Unreadable::from);
+            }
+            cursor.array(|cursor| {
+                let part = request::part(cursor, 0)?;
+                match self.first {
+                    None => self.first = Some(part),
+                    Some(_) => self.more.push(part),
+                }
+                Ok::<_, Unreadable>(())
+            })?;
+            Ok(())
+        })?;
+        Ok(())
+    }
 }
 
 impl GeminiRecorder {
@@ -127,14 +154,21 @@ impl GeminiRecorder {
             cursor.skip()?;
             return Ok(());
         }
-        let (mut index, mut content, mut finish) = (0, None, None);
+        // The index may stand behind the content, so parts wait for it: the one that most events have
+        // costs nothing.
+        let (mut index, mut content, mut finish) = (0, Content::default(), None);
         cursor.object(|cursor, key| {
             let key = key.decode();
+            if &*key == b"content" && cursor.peek() == Some(b'{') {
+                // Of two, the last one counts.
+                content = Content::default();
+                return content.read(cursor);
+            }
             let span = cursor.skip()?;
-            let value = &bytes[span.clone()];
+            let value = &bytes[span];
             match &*key {
                 b"index" => index = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
-                b"content" => content = Some(span),
+                b"content" => content = Content::default(),
                 b"finishReason" | b"finish_reason" => finish = Some(value),
                 _ => {}
             }
@@ -145,21 +179,8 @@ impl GeminiRecorder {
             return Ok(());
         }
         self.candidates.entry(index).or_default();
-        if let Some(content) = content {
-            let mut cursor = Cursor::at(bytes, content.start);
-            if cursor.peek() == Some(b'{') {
-                cursor.object(|cursor, key| {
-                    if !key.is("parts") || cursor.peek() != Some(b'[') {
-                        return cursor.skip().map(drop).map_err(Unreadable::from);
-                    }
-                    cursor.array(|cursor| {
-                        let part = request::part(cursor, 0)?;
-                        self.part(index, &part, bytes, progress);
-                        Ok::<_, Unreadable>(())
-                    })?;
-                    Ok(())
-                })?;
-            }
+        for part in content.first.iter().chain(&content.more) {
+            self.part(index, part, bytes, progress);
         }
         // The reason may be a name or, with numeric enums, a number; 0 and its name say that there is none.
         let finished =
@@ -427,7 +448,7 @@ impl Recorder for GeminiRecorder {
         let mut progress = Progress::default();
         if !self.unobservable {
             // An event that is no JSON, or not of this protocol, may hide anything.
-            let valid = std::str::from_utf8(json).is_ok() && self.read(json, &mut progress).is_ok();
+            let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.over_bounds |= self.is_over_bounds();
             self.unobservable |= !valid || self.over_bounds;
             if self.unobservable {
