@@ -500,7 +500,8 @@ impl<'a> Work<'a> {
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
                 let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
-                if agrees && matcher.count_of(id) == 1 && (!strict || is_native(id, called)) {
+                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], part.message);
+                if agrees && matcher.count_of(id) == 1 && proven {
                     found.push((*turn, *alternative, *call, *output));
                 }
                 continue;
@@ -627,4 +628,73 @@ fn is_placeholder_name(name: &[u8]) -> bool {
         name.to_ascii_lowercase().as_slice(),
         b"" | b"unknown" | b"unknown_function" | b"tool" | b"function" | b"none" | b"null"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, Response, header::CONTENT_TYPE};
+    use serde_json::{Value, json};
+
+    use crate::{
+        Engine, MemoryStore,
+        engine::{Answer, Fallback},
+    };
+
+    /// A provider and a client around one engine.
+    struct Talk {
+        engine: Engine,
+        session: Option<&'static str>,
+    }
+
+    impl Talk {
+        fn new(session: Option<&'static str>) -> Self {
+            let engine = Engine::builder(MemoryStore::new()).fallback(Fallback::Off).build().unwrap();
+            Self { engine, session }
+        }
+
+        /// Sends these contents, which are answered by these parts; gives the contents that went upstream.
+        async fn send(&self, contents: Value, answer: Value) -> Value {
+            let uri = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent";
+            let mut request = Request::post(uri).header(CONTENT_TYPE, "application/json");
+            if let Some(session) = self.session {
+                request = request.header("x-session-id", session);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let watch = self.engine.watch(&head).unwrap();
+            let body = Bytes::from(json!({"contents": contents}).to_string());
+            let mut exchange = self.engine.prepare(watch, &head, body).await;
+            let upstream: Value = serde_json::from_slice(&exchange.body()).unwrap();
+            let (head, ()) = Response::new(()).into_parts();
+            let Answer::Observe(mut observer) = exchange.answer(&head) else { panic!("it is observed") };
+            let answer = json!({"candidates": [{"content": {"parts": answer}, "finishReason": "STOP"}]});
+            if let Some(commit) = observer.feed(answer.to_string().as_bytes()) {
+                commit.run().await;
+            }
+            upstream["contents"].clone()
+        }
+    }
+
+    fn ask(text: &str) -> Value {
+        json!({"role": "user", "parts": [{"text": text}]})
+    }
+
+    const STATE: &str = "c2lnbmF0dXJlIG9uZSBvZiBtYW55";
+
+    /// Rule 13: what precedes proves a dropped call whose id does not.
+    #[tokio::test]
+    async fn a_dropped_call_with_a_counted_id_comes_back_to_a_derived_session_by_what_precedes_it() {
+        let call = json!({"functionCall": {"id": "call_3", "name": "look", "args": {}}, "thoughtSignature": STATE});
+        let output = json!({"role": "user", "parts": [
+            {"functionResponse": {"id": "call_3", "name": "look", "response": {"seen": true}}}
+        ]});
+        let talk = Talk::new(None);
+        talk.send(json!([ask("look")]), json!([call])).await;
+        let upstream = talk.send(json!([ask("look"), output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], json!({"role": "model", "parts": [call]}));
+        assert_eq!(upstream[2], output);
+        let aside = json!({"role": "model", "parts": [{"text": "something else"}]});
+        let upstream = talk.send(json!([ask("look"), aside, output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream, json!([ask("look"), aside, output]));
+    }
 }
