@@ -697,4 +697,17 @@ mod tests {
         let upstream = talk.send(json!([ask("look"), aside, output]), json!([{"text": "fine"}])).await;
         assert_eq!(upstream, json!([ask("look"), aside, output]));
     }
+
+    /// Rule 6: absent and empty arguments are the same, for the tools of the provider too.
+    #[tokio::test]
+    async fn a_server_tool_call_is_the_same_with_empty_arguments() {
+        let signed = json!({"toolCall": {"id": "j425u3dm", "toolType": "FILE_SEARCH"}, "thoughtSignature": STATE});
+        let kept = json!({"tool_call": {"id": "j425u3dm", "tool_type": "FILE_SEARCH", "args": { }}});
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("search")]), json!([signed, {"text": "found"}])).await;
+        let history =
+            json!([ask("search"), {"role": "model", "parts": [kept, {"text": "found"}]}, ask("and now?")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thought_signature"], STATE);
+    }
 }
