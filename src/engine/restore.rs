@@ -348,7 +348,7 @@ impl<'a> Work<'a> {
             let next = last + 1;
             let kind = if part.kind == Kind::Thought { PartKind::Thought } else { PartKind::Text };
             let is_carrier = history.parts.get(next).is_some_and(|next| {
-                next.message == history.parts[last].message
+                self.restorer.run_starts[next.message] == self.restorer.run_starts[history.parts[last].message]
                     && next.kind == kind
                     && next.is_empty_text()
                     && next.slot.is_missing()
@@ -709,5 +709,17 @@ mod tests {
             json!([ask("search"), {"role": "model", "parts": [kept, {"text": "found"}]}, ask("and now?")]);
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;
         assert_eq!(upstream[1]["parts"][0]["thought_signature"], STATE);
+    }
+
+    /// The empty part on which a signature came is where it goes, also when each part is a message.
+    #[tokio::test]
+    async fn a_trailing_signature_goes_to_the_empty_part_in_the_next_message_of_the_model() {
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("hi")]), json!([{"text": "hello"}, {"text": "", "thoughtSignature": STATE}])).await;
+        let model = |parts: Value| json!({"role": "model", "parts": parts});
+        let history = json!([ask("hi"), model(json!([{"text": "hello"}])), model(json!([{"text": ""}])), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0], json!({"text": "hello"}));
+        assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], STATE);
     }
 }
