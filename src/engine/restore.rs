@@ -39,30 +39,33 @@ impl Gaps {
     }
 }
 
-/// The parts, and runs of text parts, that lack state.
+/// The parts, and runs of text parts, that lack state. A run goes on in the next message of the model:
+/// some clients make a message of every event.
 fn targets(history: &History<'_>) -> Vec<Range<usize>> {
     let mut targets = Vec::new();
-    for message in history.messages.iter().filter(|message| message.author == Author::Model) {
-        let mut at = message.parts.start;
-        while at < message.parts.end {
-            let part = &history.parts[at];
-            let start = at;
-            at += 1;
-            if part.text().is_none() {
-                if part.slot.is_missing() && part.remembered_kind().is_some() {
-                    targets.push(start..at);
-                }
-                continue;
-            }
-            while at < message.parts.end && history.parts[at].kind == part.kind {
-                at += 1;
-            }
-            let run = &history.parts[start..at];
-            let has_text = run.iter().any(|part| !part.is_empty_text());
-            let lacks = run.iter().any(|part| part.slot.is_missing() && !part.is_empty_text());
-            if has_text && lacks {
+    let is_model = |part: usize| history.messages[history.parts[part].message].author == Author::Model;
+    let mut at = 0;
+    while at < history.parts.len() {
+        let (start, part) = (at, &history.parts[at]);
+        at += 1;
+        if !is_model(start) {
+            continue;
+        }
+        if part.text().is_none() {
+            if part.slot.is_missing() && part.remembered_kind().is_some() {
                 targets.push(start..at);
             }
+            continue;
+        }
+        let goes_on = |at: usize| {
+            let (last, next) = (history.parts[at - 1].message, history.parts[at].message);
+            history.parts[at].kind == part.kind && (last..=next).all(|at| history.messages[at].author == Author::Model)
+        };
+        while at < history.parts.len() && goes_on(at) {
+            at += 1;
+        }
+        if lacks_state(history, &(start..at)) {
+            targets.push(start..at);
         }
     }
     targets
@@ -70,6 +73,11 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
 
 /// How many unanswered calls of earlier messages are remembered while outputs are paired with calls.
 const MAX_OPEN_CALLS: usize = 64;
+
+/// Whether a run of text has text without state.
+fn lacks_state(history: &History<'_>, run: &Range<usize>) -> bool {
+    history.parts[run.clone()].iter().any(|part| part.slot.is_missing() && !part.is_empty_text())
+}
 
 /// The outputs that answer no call of the history.
 fn orphans(history: &History<'_>) -> Vec<usize> {
@@ -140,6 +148,9 @@ fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orph
         !answered.contains(&(at - 1))
     });
 }
+
+/// How often the runs that are not known are taken apart: by messages, by empty parts, by parts.
+const MAX_ROUNDS: usize = 4;
 
 /// An edit of the request body.
 #[derive(Clone, Debug)]
@@ -245,26 +256,36 @@ impl Restorer<'_> {
     }
 
     /// Parts of a run of text that may be known on their own when the run is not: first what stands
-    /// between empty parts, then each part.
-    fn split(&self, range: &Range<usize>, round: usize) -> Vec<Range<usize>> {
-        let ends = |at: &usize| {
-            let part = &self.history.parts[*at];
+    /// in one message, then what stands between empty parts, then each part.
+    fn split(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let ends = |at: usize| {
+            let part = &self.history.parts[at];
             part.is_empty_text() || !part.slot.is_missing()
         };
-        if round > 0 {
-            let singles = range.clone().filter(|at| !ends(at));
-            return singles.map(|at| at..at + 1).collect();
-        }
+        let message = |at: usize| self.history.parts[at].message;
         let mut pieces = Vec::new();
-        let mut start = range.start;
-        for at in range.clone().chain([range.end]) {
-            if at == range.end || ends(&at) {
-                if start < at {
+        if message(range.start) != message(range.end - 1) {
+            let mut start = range.start;
+            for at in range.start + 1..=range.end {
+                if at == range.end || message(at) != message(start) {
                     pieces.push(start..at);
+                    start = at;
                 }
-                start = at + 1;
             }
+        } else if range.clone().any(ends) {
+            let mut start = range.start;
+            for at in range.clone().chain([range.end]) {
+                if at == range.end || ends(at) {
+                    if start < at {
+                        pieces.push(start..at);
+                    }
+                    start = at + 1;
+                }
+            }
+        } else {
+            pieces.extend(range.clone().map(|at| at..at + 1));
         }
+        pieces.retain(|piece| lacks_state(self.history, piece));
         pieces
     }
 }
@@ -287,15 +308,15 @@ impl<'a> Work<'a> {
     /// Puts state back on the parts that the client kept.
     fn kept_parts(&mut self, matcher: &mut Matcher<'_>) {
         let restorer = self.restorer;
-        let mut open: Vec<Range<usize>> = Vec::new();
-        let mut later: Vec<Range<usize>> = Vec::new();
-        for target in &restorer.gaps.targets {
-            let held = restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing());
-            if held { later.push(target.clone()) } else { open.push(target.clone()) }
-        }
-        for round in 0..3 {
+        let mut open = restorer.gaps.targets.clone();
+        for _ in 0..MAX_ROUNDS {
+            // A run of which the client signed something itself is known by its pieces only.
+            let held = |target: &Range<usize>| {
+                restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing())
+            };
+            let (mut later, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(held);
             let (targets, places): (Vec<_>, Vec<_>) =
-                open.iter().filter_map(|target| Some((target.clone(), restorer.place(target)?))).unzip();
+                whole.into_iter().filter_map(|target| restorer.place(&target).map(|place| (target, place))).unzip();
             for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
                 match outcome {
                     Outcome::Found(item) => self.assign(&target, item),
@@ -303,11 +324,11 @@ impl<'a> Work<'a> {
                     Outcome::Unknown => later.push(target),
                 }
             }
-            open = later
-                .drain(..)
-                .filter(|target| target.len() > 1)
-                .flat_map(|target| restorer.split(&target, round))
-                .collect();
+            open = later.iter().filter(|target| target.len() > 1).flat_map(|target| restorer.split(target)).collect();
+            if open.is_empty() {
+                break;
+            }
+            open.sort_by_key(|target| target.start);
         }
     }
 
@@ -721,5 +742,33 @@ mod tests {
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;
         assert_eq!(upstream[1]["parts"][0], json!({"text": "hello"}));
         assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// Rule 7: a client of the kind that makes a message of every event.
+    #[tokio::test]
+    async fn a_run_of_text_is_known_across_messages_of_the_model() {
+        let talk = Talk::new(Some("s"));
+        let chunk = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let answer = json!([{"text": "hel"}, {"text": "lo "}, {"text": "you"}, {"text": "", "thoughtSignature": STATE}]);
+        talk.send(json!([ask("hi")]), answer).await;
+        let history = json!([ask("hi"), chunk("hel"), chunk("lo "), chunk("you"), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], chunk("hel"));
+        assert_eq!(upstream[2], chunk("lo "));
+        assert_eq!(upstream[3]["parts"][0], json!({"text": "you", "thoughtSignature": STATE}));
+    }
+
+    /// Messages of two turns side by side are known each on its own.
+    #[tokio::test]
+    async fn adjacent_messages_of_different_turns_are_told_apart() {
+        let talk = Talk::new(Some("s"));
+        let other = "YW5vdGhlciBzaWduYXR1cmUgb2YgbWFueQ==";
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        talk.send(json!([ask("one")]), json!([{"text": "first", "thoughtSignature": STATE}])).await;
+        talk.send(json!([ask("two")]), json!([{"text": "second", "thoughtSignature": other}])).await;
+        let history = json!([ask("one"), model("first"), model("second"), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thoughtSignature"], STATE);
+        assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], other);
     }
 }
