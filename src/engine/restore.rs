@@ -771,4 +771,19 @@ mod tests {
         assert_eq!(upstream[1]["parts"][0]["thoughtSignature"], STATE);
         assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], other);
     }
+
+    /// Clients drop empty text, so it is nothing that precedes a turn.
+    #[tokio::test]
+    async fn an_empty_part_that_is_kept_once_and_dropped_later_changes_no_history() {
+        let talk = Talk::new(None);
+        let call = json!({"functionCall": {"name": "look"}});
+        let output = json!({"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {}}}]});
+        let kept = json!({"role": "model", "parts": [call, {"text": ""}]});
+        let answer = json!({"text": "seen", "thoughtSignature": STATE});
+        talk.send(json!([ask("look"), kept, output]), json!([answer])).await;
+        let bare = json!({"role": "model", "parts": [call]});
+        let text = json!({"role": "model", "parts": [{"text": "seen"}]});
+        let upstream = talk.send(json!([ask("look"), bare, output, text, ask("on")]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[3]["parts"][0], answer);
+    }
 }
