@@ -726,8 +726,7 @@ mod tests {
         let kept = json!({"tool_call": {"id": "j425u3dm", "tool_type": "FILE_SEARCH", "args": { }}});
         let talk = Talk::new(Some("s"));
         talk.send(json!([ask("search")]), json!([signed, {"text": "found"}])).await;
-        let history =
-            json!([ask("search"), {"role": "model", "parts": [kept, {"text": "found"}]}, ask("and now?")]);
+        let history = json!([ask("search"), {"role": "model", "parts": [kept, {"text": "found"}]}, ask("and now?")]);
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;
         assert_eq!(upstream[1]["parts"][0]["thought_signature"], STATE);
     }
@@ -749,7 +748,8 @@ mod tests {
     async fn a_run_of_text_is_known_across_messages_of_the_model() {
         let talk = Talk::new(Some("s"));
         let chunk = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
-        let answer = json!([{"text": "hel"}, {"text": "lo "}, {"text": "you"}, {"text": "", "thoughtSignature": STATE}]);
+        let answer =
+            json!([{"text": "hel"}, {"text": "lo "}, {"text": "you"}, {"text": "", "thoughtSignature": STATE}]);
         talk.send(json!([ask("hi")]), answer).await;
         let history = json!([ask("hi"), chunk("hel"), chunk("lo "), chunk("you"), ask("on")]);
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;

@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
+use crate::parts::{self, Issued};
+
 /// One file of recorded traffic.
 pub(crate) struct Recording {
     /// The name of the file, without its ending.
@@ -100,9 +102,11 @@ fn exchange(value: &Value) -> Exchange {
 
 /// What describes the connection or the encoding on the wire does not hold for what is played.
 fn headers(value: &Value) -> Vec<(String, String)> {
-    const GONE: [&str; 5] = ["content-encoding", "content-length", "transfer-encoding", "connection", "accept-encoding"];
+    const GONE: [&str; 5] =
+        ["content-encoding", "content-length", "transfer-encoding", "connection", "accept-encoding"];
     let headers = value.as_object().into_iter().flatten();
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str().unwrap_or_default().to_owned()));
+    let headers =
+        headers.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str().unwrap_or_default().to_owned()));
     headers.filter(|(name, _)| !GONE.contains(&&**name)).collect()
 }
 
@@ -132,5 +136,29 @@ impl Response {
             Ok(value) => vec![value],
             Err(_) => Vec::new(),
         }
+    }
+
+    /// The candidates, each as its parts in the order in which they came.
+    pub(crate) fn candidates(&self) -> Vec<Vec<Value>> {
+        let mut candidates: Vec<Vec<Value>> = Vec::new();
+        if !(200..300).contains(&self.status) {
+            return candidates;
+        }
+        for value in self.values() {
+            let value = value.get("response").unwrap_or(&value);
+            for candidate in value["candidates"].as_array().into_iter().flatten() {
+                let index = candidate["index"].as_u64().map_or(0, |index| usize::try_from(index).unwrap());
+                if candidates.len() <= index {
+                    candidates.resize(index + 1, Vec::new());
+                }
+                candidates[index].extend(candidate["content"]["parts"].as_array().into_iter().flatten().cloned());
+            }
+        }
+        candidates
+    }
+
+    /// The signatures that it issued.
+    pub(crate) fn issued(&self) -> Vec<Issued> {
+        self.candidates().iter().flat_map(|parts| parts::issued(parts)).collect()
     }
 }

@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::load::Response;
-
 /// A signature by its value: base64 in one alphabet and without padding.
 pub(crate) fn normalised(token: &str) -> String {
     token.trim_end_matches('=').replace('-', "+").replace('_', "/")
@@ -71,26 +69,11 @@ pub(crate) fn same(one: &Value, other: &Value) -> bool {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len() && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
         }
         _ => one == other,
     }
-}
-
-/// The candidates of a response, each as its parts in the order in which they came.
-pub(crate) fn candidates(response: &Response) -> Vec<Vec<Value>> {
-    let mut candidates: Vec<Vec<Value>> = Vec::new();
-    for value in response.values() {
-        let value = value.get("response").unwrap_or(&value);
-        for candidate in value["candidates"].as_array().into_iter().flatten() {
-            let index = candidate["index"].as_u64().map_or(0, |index| usize::try_from(index).unwrap());
-            if candidates.len() <= index {
-                candidates.resize(index + 1, Vec::new());
-            }
-            candidates[index].extend(parts(&candidate["content"]).iter().cloned());
-        }
-    }
-    candidates
 }
 
 /// A signature that a response issued, and where.
@@ -102,20 +85,12 @@ pub(crate) struct Issued {
     at: usize,
 }
 
-pub(crate) fn issued(response: &Response) -> Vec<Issued> {
-    let mut found = Vec::new();
-    if !(200..300).contains(&response.status) {
-        return found;
-    }
-    for parts in candidates(response) {
-        for (at, part) in parts.iter().enumerate() {
-            // Shorter values are no state.
-            if let Some(token) = token(part).filter(|token| token.len() >= 16) {
-                found.push(Issued { token, parts: parts.clone(), at });
-            }
-        }
-    }
-    found
+/// The signatures of one candidate.
+pub(crate) fn issued(parts: &[Value]) -> Vec<Issued> {
+    let tokens = parts.iter().enumerate().filter_map(|(at, part)| Some((at, token(part)?)));
+    // Shorter values are no state.
+    let tokens = tokens.filter(|(_, token)| token.len() >= 16);
+    tokens.map(|(at, token)| Issued { token, parts: parts.to_vec(), at }).collect()
 }
 
 impl Issued {
@@ -152,7 +127,8 @@ impl Issued {
         let before = self.parts[..self.at].iter().enumerate().rev();
         let thought = is_thought(&self.parts[self.at]);
         let mut before = before.filter(|(_, part)| is_thought(part) == thought && text(part) != Some(""));
-        let Some((at, nearest)) = before.find(|(_, part)| text(part).is_some() || field(part, "functionCall").is_some())
+        let Some((at, nearest)) =
+            before.find(|(_, part)| text(part).is_some() || field(part, "functionCall").is_some())
         else {
             return false;
         };
@@ -223,9 +199,13 @@ pub(crate) fn same_content(signed: &Value, part: &Value) -> bool {
             let (signed, part) = (field(signed, name).unwrap_or(&null), field(part, name).unwrap_or(&null));
             match (*name, signed, part) {
                 ("data", Value::String(signed), Value::String(part)) => normalised(signed) == normalised(part),
-                _ => same(signed, part),
+                _ => same(signed, part) || (is_nothing(signed) && is_nothing(part)),
             }
         };
         names.iter().all(equal)
     })
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
 }
