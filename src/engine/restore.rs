@@ -786,4 +786,20 @@ mod tests {
         let upstream = talk.send(json!([ask("look"), bare, output, text, ask("on")]), json!([{"text": "fine"}])).await;
         assert_eq!(upstream[3]["parts"][0], answer);
     }
+
+    /// Rule 6: equal content comes before the one signed chunk of a run.
+    #[tokio::test]
+    async fn a_chunk_does_not_take_what_belongs_to_the_whole_run() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        talk.send(json!([ask("one")]), json!([{"text": "done. "}])).await;
+        let history = [ask("one"), model("done. "), ask("two")];
+        let answer = json!([{"text": "done. ", "thoughtSignature": STATE}, {"text": "sure"}]);
+        talk.send(json!(history), answer).await;
+        let [one, first, two] = history;
+        let history = json!([one, first, two, model("done. sure"), ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("done. "));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
 }

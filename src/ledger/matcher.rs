@@ -147,8 +147,13 @@ impl<'a> Matcher<'a> {
         self.choose_alternatives(&buckets);
         // The order of the places keeps the result the same on every run.
         buckets.sort_by_key(|bucket| bucket.places.first().copied());
-        for bucket in buckets {
-            self.resolve(places, &bucket, &mut outcomes);
+        // Content that is equal without reservation comes before content that only gained defaults, or
+        // that is one chunk of a run: nowhere may the latter take what the former proves.
+        for bucket in &buckets {
+            self.resolve(places, bucket, &bucket.candidates, &mut outcomes);
+        }
+        for bucket in &buckets {
+            self.resolve(places, bucket, &bucket.reduced, &mut outcomes);
         }
         outcomes
     }
@@ -232,32 +237,29 @@ impl<'a> Matcher<'a> {
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
     }
 
-    fn resolve(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) {
-        // Content that is equal without reservation comes before content that only gained defaults.
-        for list in [&bucket.candidates, &bucket.reduced] {
-            for provisional in [false, true] {
-                let candidates: Vec<_> = list
-                    .iter()
-                    .filter(|candidate| self.turns[candidate.turn].is_provisional() == provisional)
-                    .filter(|candidate| {
-                        self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
-                    })
-                    .filter(|candidate| self.is_free(candidate))
-                    .filter(|candidate| {
-                        self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
-                    })
-                    .copied()
-                    .collect();
-                let open: Vec<_> = bucket
-                    .places
-                    .iter()
-                    .copied()
-                    .filter(|place| !matches!(outcomes[*place], Outcome::Found(_)))
-                    .filter(|place| self.fits(&places[*place], &candidates))
-                    .collect();
-                if !open.is_empty() && !candidates.is_empty() {
-                    self.resolve_list(places, open, &candidates, outcomes);
-                }
+    fn resolve(&mut self, places: &[Place], bucket: &Bucket, list: &[Candidate], outcomes: &mut [Outcome]) {
+        for provisional in [false, true] {
+            let candidates: Vec<_> = list
+                .iter()
+                .filter(|candidate| self.turns[candidate.turn].is_provisional() == provisional)
+                .filter(|candidate| {
+                    self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
+                })
+                .filter(|candidate| self.is_free(candidate))
+                .filter(|candidate| {
+                    self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
+                })
+                .copied()
+                .collect();
+            let open: Vec<_> = bucket
+                .places
+                .iter()
+                .copied()
+                .filter(|place| !matches!(outcomes[*place], Outcome::Found(_)))
+                .filter(|place| self.fits(&places[*place], &candidates))
+                .collect();
+            if !open.is_empty() && !candidates.is_empty() {
+                self.resolve_list(places, open, &candidates, outcomes);
             }
         }
     }
