@@ -802,4 +802,24 @@ mod tests {
         assert_eq!(upstream[1], model("done. "));
         assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
     }
+
+    /// Rule 6: equal unsigned parts that already stood there when the turn was made count.
+    #[tokio::test]
+    async fn a_part_that_stood_there_already_does_not_get_the_state_of_a_later_one() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let [one, two, three] = ["one", "two", "three"].map(ask);
+        talk.send(json!([one]), json!([{"text": "ok"}])).await;
+        talk.send(json!([one, model("ok"), two]), json!([{"text": "ok", "thoughtSignature": STATE}])).await;
+        // Another answer is asked for.
+        let branch = json!([one, model("ok"), three]);
+        assert_eq!(talk.send(branch.clone(), json!([{"text": "fine"}])).await, branch);
+        // The head is cut off.
+        let upstream = talk.send(json!([two, model("ok"), three]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thoughtSignature"], STATE);
+        let history = json!([one, model("ok"), two, model("ok"), three]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("ok"));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
 }

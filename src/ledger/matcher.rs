@@ -315,7 +315,7 @@ impl<'a> Matcher<'a> {
             return;
         }
         let known = self.strictness == Strictness::Known;
-        if known && open.len() == 1 && candidates.len() == 1 {
+        if known && open.len() == 1 && candidates.len() == 1 && !self.stood(&places[open[0]], &candidates[0]) {
             return self.take(open[0], &candidates[0], outcomes);
         }
         self.by_history(places, &open, &candidates, outcomes);
@@ -323,6 +323,7 @@ impl<'a> Matcher<'a> {
         if !known {
             return;
         }
+        open.retain(|place| candidates.iter().any(|candidate| !self.stood(&places[*place], candidate)));
         let levels = candidates.iter().map(|candidate| self.turns[candidate.turn].context().windows().len()).max();
         for level in (0..levels.unwrap_or(0)).rev() {
             if open.is_empty() || candidates.is_empty() {
@@ -336,9 +337,30 @@ impl<'a> Matcher<'a> {
         }
         let pairs = self.in_order(&open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
         match pairs {
-            Some(pairs) => self.take_all(&pairs, outcomes),
+            Some(mut pairs) => {
+                pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
+                self.take_all(&pairs, outcomes);
+            }
             None => open.iter().for_each(|place| outcomes[*place] = Outcome::Ambiguous),
         }
+    }
+
+    /// Whether a place is one of the equal parts that stood there before the turn was made: fewer of
+    /// them precede it, and what else precedes it does not say that the history was cut.
+    fn stood(&self, place: &Place, candidate: &Candidate) -> bool {
+        let stood = self.part(candidate).occurrence;
+        let around = self.surroundings;
+        if stood == 0 || around.occurrence(place) >= stood {
+            return false;
+        }
+        let context = self.turns[candidate.turn].context();
+        let agrees = place.starts.iter().any(|start| {
+            let levels = context.windows().iter().enumerate();
+            let mut agreeing = levels.filter(|(level, window)| around.window(*start, *level) == Some(**window));
+            let all = around.depth(*start);
+            agreeing.any(|(level, _)| level > 0 || all == 1) || around.before(*start) == context.before()
+        });
+        !agrees
     }
 
     fn sift(&self, open: &mut Vec<usize>, candidates: &mut Vec<Candidate>, outcomes: &[Outcome]) {
@@ -411,7 +433,8 @@ impl<'a> Matcher<'a> {
                     pairs.collect()
                 })
             });
-            if let Some(pairs) = pairs {
+            if let Some(mut pairs) = pairs {
+                pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
                 self.take_all(&pairs, outcomes);
             }
         }
