@@ -142,10 +142,14 @@ fn answer(specs: &[Spec], count: &mut u32) -> Vec<Value> {
         format!("c2lnbmF0dXJlIG51bWJlciBvbmU+/{count:06}=")
     };
     let mut parts = Vec::new();
+    // A run of text has one signature, until one that comes alone closes it.
+    let mut run_signed = false;
     for spec in specs {
+        run_signed &= matches!(spec, Spec::Text { .. });
         match spec {
             Spec::Text { chunks, signed, trailing } => {
-                let signed = signed.map(|at| at.index(chunks.len()));
+                let signed = signed.filter(|_| !run_signed).map(|at| at.index(chunks.len()));
+                run_signed |= signed.is_some() && !trailing;
                 for (at, word) in chunks.iter().enumerate() {
                     let mut part = json!({"text": WORDS[usize::from(*word)]});
                     if signed == Some(at) && !trailing {

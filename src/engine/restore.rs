@@ -307,8 +307,28 @@ impl<'a> Work<'a> {
 
     /// Puts state back on the parts that the client kept.
     fn kept_parts(&mut self, matcher: &mut Matcher<'_>) {
+        let targets = &self.restorer.gaps.targets;
+        let in_pieces = |target: &Range<usize>| target.len() > 1;
+        if self.restorer.strictness == Strictness::Strict || !targets.iter().any(in_pieces) {
+            self.by_pieces(matcher, targets.clone());
+            return;
+        }
+        // A run may be known by its pieces only, and they are tried last. What precedes it protects
+        // them from equal parts elsewhere.
+        let left = matcher.strictly(|matcher| self.by_pieces(matcher, targets.clone()));
+        let is_free = |target: &Range<usize>| target.clone().all(|at| !self.assigned.contains_key(&at));
+        let (whole, begun): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(is_free);
+        let pieces = left.into_iter().filter(|piece| begun.iter().any(|target| target.contains(&piece.start)));
+        let mut open: Vec<_> = pieces.chain(whole).collect();
+        open.sort_by_key(|target| target.start);
+        self.by_pieces(matcher, open);
+    }
+
+    /// Looks for these targets, for the pieces of those that are not known, and so on; gives the
+    /// smallest pieces that remain unknown.
+    fn by_pieces(&mut self, matcher: &mut Matcher<'_>, mut open: Vec<Range<usize>>) -> Vec<Range<usize>> {
         let restorer = self.restorer;
-        let mut open = restorer.gaps.targets.clone();
+        let mut left = Vec::new();
         for _ in 0..MAX_ROUNDS {
             // A run of which the client signed something itself is known by its pieces only.
             let held = |target: &Range<usize>| {
@@ -324,12 +344,15 @@ impl<'a> Work<'a> {
                     Outcome::Unknown => later.push(target),
                 }
             }
-            open = later.iter().filter(|target| target.len() > 1).flat_map(|target| restorer.split(target)).collect();
+            let (several, single): (Vec<_>, Vec<_>) = later.into_iter().partition(|target| target.len() > 1);
+            left.extend(single);
+            open = several.iter().flat_map(|target| restorer.split(target)).collect();
             if open.is_empty() {
                 break;
             }
             open.sort_by_key(|target| target.start);
         }
+        left
     }
 
     fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
@@ -821,5 +844,23 @@ mod tests {
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;
         assert_eq!(upstream[1], model("ok"));
         assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// The pieces of a run come after whole parts, but not after those with less proof.
+    #[tokio::test]
+    async fn a_run_in_pieces_keeps_its_state_from_an_equal_part_of_another_turn() {
+        let talk = Talk::new(Some("s"));
+        let other = "YW5vdGhlciBzaWduYXR1cmUgb2YgbWFueQ==";
+        let answer = json!([
+            {"text": "wait"}, {"text": "", "thoughtSignature": other}, {"text": "ok", "thoughtSignature": STATE}
+        ]);
+        talk.send(json!([ask("one")]), answer).await;
+        let first = json!({"role": "model", "parts": [{"text": "wait"}, {"text": ""}, {"text": "ok"}]});
+        let second = json!({"role": "model", "parts": [{"text": "ok"}]});
+        let history = json!([ask("one"), first, ask("two"), second, ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][1]["thoughtSignature"], other);
+        assert_eq!(upstream[1]["parts"][2]["thoughtSignature"], STATE);
+        assert_eq!(upstream[3], second);
     }
 }

@@ -140,6 +140,14 @@ impl<'a> Matcher<'a> {
         self.ids.get(id).copied().unwrap_or(0)
     }
 
+    /// Matches only what everything before it proves, whatever the session is, while `work` runs.
+    pub(crate) fn strictly<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let former = std::mem::replace(&mut self.strictness, Strictness::Strict);
+        let done = work(self);
+        self.strictness = former;
+        done
+    }
+
     /// Finds what was remembered of these places, which are in the order of the history.
     pub(crate) fn assign(&mut self, places: &[Place]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
