@@ -863,4 +863,19 @@ mod tests {
         assert_eq!(upstream[1]["parts"][2]["thoughtSignature"], STATE);
         assert_eq!(upstream[3], second);
     }
+
+    #[tokio::test]
+    async fn a_chunk_of_a_run_is_known_only_where_the_run_was() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let answer = json!([{"text": "ok", "thoughtSignature": STATE}, {"text": ", then"}]);
+        talk.send(json!([ask("one"), model("ok"), ask("two")]), answer).await;
+        let history = json!([ask("one"), model("ok"), ask("two"), model("ok, changed"), ask("three")]);
+        assert_eq!(talk.send(history.clone(), json!([{"text": "fine"}])).await, history);
+        let pieces = json!({"role": "model", "parts": [{"text": "ok"}, {"text": ", changed"}]});
+        let history = json!([ask("one"), model("ok"), ask("two"), pieces, ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("ok"));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
 }

@@ -356,9 +356,11 @@ impl<'a> Matcher<'a> {
     /// Whether a place is one of the equal parts that stood there before the turn was made: fewer of
     /// them precede it, and what else precedes it does not say that the history was cut.
     fn stood(&self, place: &Place, candidate: &Candidate) -> bool {
-        let stood = self.part(candidate).occurrence;
+        let part = self.part(candidate);
         let around = self.surroundings;
-        if stood == 0 || around.occurrence(place) >= stood {
+        // One chunk of a run says little on its own, and nobody counted those that stood there.
+        let is_chunk = part.kind != Kind::Call && place.key != part.anchor;
+        if !is_chunk && (part.occurrence == 0 || around.occurrence(place) >= part.occurrence) {
             return false;
         }
         let context = self.turns[candidate.turn].context();
