@@ -533,7 +533,7 @@ impl<'a> Work<'a> {
         }
         let turns: Vec<_> = ledger.turns().collect();
         let strict = self.restorer.strictness == Strictness::Strict;
-        let mut found = Vec::new();
+        let (mut found, mut without_id) = (Vec::new(), Vec::new());
         for output in orphans {
             let part = &history.parts[*output];
             let id = part.id.map(|id| id.decode()).filter(|id| !id.is_empty());
@@ -550,25 +550,43 @@ impl<'a> Work<'a> {
                 }
                 continue;
             }
-            let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
-            let near = by_name.get(name).into_iter().flatten();
-            let mut near = near.filter(|(turn, ..)| self.neighbours_agree(turns[*turn], part.message));
-            if let (Some((turn, alternative, call)), None) = (near.next(), near.next()) {
-                found.push((*turn, *alternative, *call, *output));
+            if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
+                without_id.push((*output, name.to_owned()));
             }
+        }
+        // Everything that precedes an output decides first, then what stands near those that remain.
+        let mut used = HashSet::new();
+        for whole in [true, false] {
+            without_id.retain(|(output, name)| {
+                let message = history.parts[*output].message;
+                let fits = |turn: usize| match whole {
+                    true => self.was_made_at(turns[turn], message),
+                    false => self.neighbours_agree(turns[turn], message),
+                };
+                let calls = by_name.get(&**name).into_iter().flatten();
+                let mut calls = calls.filter(|call| fits(call.0) && !used.contains(*call));
+                let (Some(call), None) = (calls.next().copied(), calls.next()) else { return true };
+                used.insert(call);
+                found.push((call.0, call.1, call.2, *output));
+                false
+            });
         }
         found
     }
 
-    /// Whether a turn was made where this message stands.
+    /// Whether everything before a turn stands before this message.
+    fn was_made_at(&self, turn: &Turn, message: usize) -> bool {
+        let (around, context) = (self.restorer.around, turn.context());
+        let named = self.restorer.strictness == Strictness::Known;
+        around.before(message) == context.before() && (named || around.system() == context.system())
+    }
+
+    /// Whether a turn was made where this message stands, as far as the session lets that be told.
     fn neighbours_agree(&self, turn: &Turn, message: usize) -> bool {
         let around = self.restorer.around;
         let context = turn.context();
-        if around.before(message) == context.before() {
-            return self.restorer.strictness == Strictness::Known || around.system() == context.system();
-        }
-        if self.restorer.strictness == Strictness::Strict {
-            return false;
+        if self.restorer.strictness == Strictness::Strict || around.before(message) == context.before() {
+            return self.was_made_at(turn, message);
         }
         let level = context.windows().len().min((around.depth(message) + 1).ilog2() as usize);
         let Some(level) = level.checked_sub(1) else { return false };
@@ -877,5 +895,23 @@ mod tests {
         let upstream = talk.send(history, json!([{"text": "fine"}])).await;
         assert_eq!(upstream[1], model("ok"));
         assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// Rule 2: the same history gives the same bytes on every turn.
+    #[tokio::test]
+    async fn equal_calls_without_ids_come_back_where_they_were_made() {
+        let talk = Talk::new(Some("s"));
+        let call = json!({"role": "model", "parts": [{"functionCall": {"name": "look", "args": {}}}]});
+        let seen = |what: u8| {
+            let output = json!({"functionResponse": {"name": "look", "response": {"seen": what % 2}}});
+            json!({"role": "user", "parts": [output]})
+        };
+        let (mut history, mut whole) = (vec![ask("look")], vec![ask("look")]);
+        for turn in 0..6 {
+            let upstream = talk.send(json!(history), call["parts"].clone()).await;
+            assert_eq!(upstream, json!(whole));
+            history.push(seen(turn));
+            whole.extend([call.clone(), seen(turn)]);
+        }
     }
 }
