@@ -605,14 +605,20 @@ impl<'a> Work<'a> {
             .enumerate()
             .rev()
             .take_while(|(_, message)| message.author == Author::Model);
-        let siblings = run.map(|(at, _)| (at, self.siblings(at, turn.id(), alternative, parts)));
-        let kept: Option<(usize, Vec<(usize, u32)>)> = siblings.into_iter().find(|(_, siblings)| !siblings.is_empty());
-        if let Some((message, siblings)) = kept {
+        let mut messages: Vec<usize> = run.map(|(at, _)| at).collect();
+        messages.reverse();
+        let mut kept = Vec::new();
+        for message in messages {
+            let siblings = self.siblings(message, turn.id(), alternative, parts);
+            kept.extend(siblings.into_iter().map(|(at, sibling)| (message, at, sibling)));
+        }
+        if let Some((last_message, last, _)) = kept.last().copied() {
+            let end = history.messages[last_message].parts.end;
+            let after = (last_message, Some(last + 1).filter(|at| *at < end));
             for (part, _) in calls {
-                let next = siblings.iter().find(|(_, sibling)| sibling > part).map(|(at, _)| *at);
-                let after =
-                    siblings.last().map(|(at, _)| at + 1).filter(|at| *at < history.messages[message].parts.end);
-                self.insert_part(message, next.or(after), item(*part), &parts[*part as usize]);
+                let next = kept.iter().find(|(.., sibling)| sibling > part);
+                let (message, before) = next.map_or(after, |(message, at, _)| (*message, Some(*at)));
+                self.insert_part(message, before, item(*part), &parts[*part as usize]);
             }
             return;
         }
@@ -913,5 +919,21 @@ mod tests {
             history.push(seen(turn));
             whole.extend([call.clone(), seen(turn)]);
         }
+    }
+
+    /// Rule 6: a dropped call returns in its order among what was kept of its turn.
+    #[tokio::test]
+    async fn a_dropped_call_stands_before_what_followed_it_in_another_message() {
+        let talk = Talk::new(Some("s"));
+        let call = json!({"functionCall": {"id": "k3x9q7tz", "name": "look", "args": {}}, "thoughtSignature": STATE});
+        talk.send(json!([ask("look")]), json!([call, {"text": "so "}, {"inlineData": {"data": "aW1n"}}])).await;
+        let model = |part: Value| json!({"role": "model", "parts": [part]});
+        let (text, media) = (json!({"text": "so "}), model(json!({"inlineData": {"data": "aW1n"}})));
+        let output = json!({"functionResponse": {"id": "k3x9q7tz", "name": "look", "response": {}}});
+        let output = json!({"role": "user", "parts": [output]});
+        let history = json!([ask("look"), model(text.clone()), media, output]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], json!({"role": "model", "parts": [call, text]}));
+        assert_eq!((&upstream[2], &upstream[3]), (&media, &output));
     }
 }
