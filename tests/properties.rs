@@ -276,6 +276,7 @@ enum Edit {
     ChangeText(Index),
     ChangeArgs(Index),
     DuplicateCall(Index),
+    DropCall(Index),
     Branch(Index),
     Remint,
     SplitAll,
@@ -291,6 +292,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         any::<Index>().prop_map(Edit::ChangeText),
         any::<Index>().prop_map(Edit::ChangeArgs),
         any::<Index>().prop_map(Edit::DuplicateCall),
+        any::<Index>().prop_map(Edit::DropCall),
         any::<Index>().prop_map(Edit::Branch),
         Just(Edit::Remint),
         Just(Edit::SplitAll),
@@ -336,6 +338,15 @@ impl Edit {
                     let parts = contents[content]["parts"].as_array_mut().unwrap();
                     let call = parts[part].clone();
                     parts.push(call);
+                }
+            }
+            Self::DropCall(index) => {
+                if let Some((content, part)) = pick(index, contents, &is_call) {
+                    let parts = contents[content]["parts"].as_array_mut().unwrap();
+                    parts.remove(part);
+                    if parts.is_empty() {
+                        contents.remove(content);
+                    }
                 }
             }
             Self::Remint => {
@@ -404,6 +415,10 @@ fn signatures(contents: &[Value]) -> Vec<(usize, usize, String)> {
         }
     }
     found
+}
+
+fn calls(contents: &[Value]) -> Vec<Value> {
+    contents.iter().flat_map(parts::parts).filter_map(|part| field(part, "functionCall").cloned()).collect()
 }
 
 /// A run of adjacent messages of the model, as one message: how it is cut is the client's own.
@@ -552,6 +567,7 @@ proptest! {
         let mut contents = vec![json!({"role": "user", "parts": [{"text": "go"}]})];
         let mut count = 0;
         let mut issued: Vec<Issued> = Vec::new();
+        let mut made_calls: Vec<Value> = Vec::new();
         let mut ordered = true;
         for ((specs, word), edits) in script.iter().zip(&edits) {
             let mut sent = contents.clone();
@@ -569,6 +585,14 @@ proptest! {
             prop_assert!(is_subsequence(&request, &upstream), "something was taken away");
             let upstream: Value = serde_json::from_slice(&upstream).unwrap();
             let upstream = parts::contents(&upstream);
+            let mut known: Vec<Value> = calls(&sent);
+            let mut made = made_calls.clone();
+            for call in calls(upstream) {
+                let take = |from: &mut Vec<Value>| from.iter().position(|held| *held == call).map(|at| from.remove(at));
+                let is_known = take(&mut known).or_else(|| take(&mut made)).is_some();
+                prop_assert!(is_known, "a call that nobody made: {call}");
+            }
+            prop_assert!(known.is_empty(), "a call of the client is gone");
             let own = signatures(&sent);
             let found = signatures(upstream);
             let values = |found: &[(usize, usize, String)]| -> Vec<String> {
@@ -595,6 +619,7 @@ proptest! {
                 }
             }
             issued.extend(parts::issued(&parts));
+            made_calls.extend(calls(&[json!({"role": "model", "parts": parts})]));
             contents.push(json!({"role": "model", "parts": kept(&parts, merges)}));
             contents.push(next(&parts, *word));
         }
