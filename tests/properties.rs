@@ -437,7 +437,7 @@ fn is_subsequence(original: &[u8], patched: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("CASES").map_or(96, |c| c.parse().unwrap()), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// However a response is cut, the same turn is remembered.
     #[test]
