@@ -399,13 +399,21 @@ mod tests {
             "",
             "data: {\"candidates\":[{\n\n",
             "data: nonsense\n\n",
-            "data: {\"error\":{\"code\":500}}\n\n",
             "data: {\"candidates\":[{\"index\":1,\"content\":{\"parts\":[{\"text\":\"x\"}]}}]}\n\n",
         ] {
             let response = format!("{TURN}{rest}");
             for size in [1, 7, 100, response.len()] {
                 assert_eq!(stored(&response, size), (1, 2), "{rest} in pieces of {size}");
             }
+        }
+    }
+
+    /// Rule 9: an error takes the turn back, also behind what looked like its end.
+    #[test]
+    fn an_error_after_the_end_takes_the_turn_back() {
+        let response = format!("{TURN}data: {{\"error\":{{\"code\":500}}}}\n\n");
+        for size in [1, 7, 100, response.len()] {
+            assert_eq!(stored(&response, size), (0, 0), "in pieces of {size}");
         }
     }
 

@@ -39,30 +39,33 @@ impl Gaps {
     }
 }
 
-/// The parts, and runs of text parts, that lack state.
+/// The parts, and runs of text parts, that lack state. A run goes on in the next message of the model:
+/// some clients make a message of every event.
 fn targets(history: &History<'_>) -> Vec<Range<usize>> {
     let mut targets = Vec::new();
-    for message in history.messages.iter().filter(|message| message.author == Author::Model) {
-        let mut at = message.parts.start;
-        while at < message.parts.end {
-            let part = &history.parts[at];
-            let start = at;
-            at += 1;
-            if part.text().is_none() {
-                if part.slot.is_missing() && part.remembered_kind().is_some() {
-                    targets.push(start..at);
-                }
-                continue;
-            }
-            while at < message.parts.end && history.parts[at].kind == part.kind {
-                at += 1;
-            }
-            let run = &history.parts[start..at];
-            let has_text = run.iter().any(|part| !part.is_empty_text());
-            let lacks = run.iter().any(|part| part.slot.is_missing() && !part.is_empty_text());
-            if has_text && lacks {
+    let is_model = |part: usize| history.messages[history.parts[part].message].author == Author::Model;
+    let mut at = 0;
+    while at < history.parts.len() {
+        let (start, part) = (at, &history.parts[at]);
+        at += 1;
+        if !is_model(start) {
+            continue;
+        }
+        if part.text().is_none() {
+            if part.slot.is_missing() && part.remembered_kind().is_some() {
                 targets.push(start..at);
             }
+            continue;
+        }
+        let goes_on = |at: usize| {
+            let (last, next) = (history.parts[at - 1].message, history.parts[at].message);
+            history.parts[at].kind == part.kind && (last..=next).all(|at| history.messages[at].author == Author::Model)
+        };
+        while at < history.parts.len() && goes_on(at) {
+            at += 1;
+        }
+        if lacks_state(history, &(start..at)) {
+            targets.push(start..at);
         }
     }
     targets
@@ -70,6 +73,11 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
 
 /// How many unanswered calls of earlier messages are remembered while outputs are paired with calls.
 const MAX_OPEN_CALLS: usize = 64;
+
+/// Whether a run of text has text without state.
+fn lacks_state(history: &History<'_>, run: &Range<usize>) -> bool {
+    history.parts[run.clone()].iter().any(|part| part.slot.is_missing() && !part.is_empty_text())
+}
 
 /// The outputs that answer no call of the history.
 fn orphans(history: &History<'_>) -> Vec<usize> {
@@ -145,6 +153,9 @@ fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orph
         !answered.contains(&(at - 1))
     });
 }
+
+/// How often the runs that are not known are taken apart: by messages, by empty parts, by parts.
+const MAX_ROUNDS: usize = 4;
 
 /// An edit of the request body.
 #[derive(Clone, Debug)]
@@ -274,26 +285,36 @@ impl Restorer<'_> {
     }
 
     /// Parts of a run of text that may be known on their own when the run is not: first what stands
-    /// between empty parts, then each part.
-    fn split(&self, range: &Range<usize>, round: usize) -> Vec<Range<usize>> {
-        let ends = |at: &usize| {
-            let part = &self.history.parts[*at];
+    /// in one message, then what stands between empty parts, then each part.
+    fn split(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let ends = |at: usize| {
+            let part = &self.history.parts[at];
             part.is_empty_text() || !part.slot.is_missing()
         };
-        if round > 0 {
-            let singles = range.clone().filter(|at| !ends(at));
-            return singles.map(|at| at..at + 1).collect();
-        }
+        let message = |at: usize| self.history.parts[at].message;
         let mut pieces = Vec::new();
-        let mut start = range.start;
-        for at in range.clone().chain([range.end]) {
-            if at == range.end || ends(&at) {
-                if start < at {
+        if message(range.start) != message(range.end - 1) {
+            let mut start = range.start;
+            for at in range.start + 1..=range.end {
+                if at == range.end || message(at) != message(start) {
                     pieces.push(start..at);
+                    start = at;
                 }
-                start = at + 1;
             }
+        } else if range.clone().any(ends) {
+            let mut start = range.start;
+            for at in range.clone().chain([range.end]) {
+                if at == range.end || ends(at) {
+                    if start < at {
+                        pieces.push(start..at);
+                    }
+                    start = at + 1;
+                }
+            }
+        } else {
+            pieces.extend(range.clone().map(|at| at..at + 1));
         }
+        pieces.retain(|piece| lacks_state(self.history, piece));
         pieces
     }
 }
@@ -315,20 +336,41 @@ impl<'a> Work<'a> {
 
     /// Puts state back on the parts that the client kept.
     fn kept_parts(&mut self, matcher: &mut Matcher<'_>, worth_matching: &[Kind]) {
-        let restorer = self.restorer;
-        let mut open: Vec<Range<usize>> = Vec::new();
-        let mut later: Vec<Range<usize>> = Vec::new();
+        let history = self.restorer.history;
         let is_worth = |target: &&Range<usize>| {
-            let kind = restorer.history.parts[target.start].remembered_kind();
+            let kind = history.parts[target.start].remembered_kind();
             kind.is_some_and(|kind| worth_matching.contains(&kind))
         };
-        for target in restorer.gaps.targets.iter().filter(is_worth) {
-            let held = restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing());
-            if held { later.push(target.clone()) } else { open.push(target.clone()) }
+        let targets: Vec<_> = self.restorer.gaps.targets.iter().filter(is_worth).cloned().collect();
+        let in_pieces = |target: &Range<usize>| target.len() > 1;
+        if self.restorer.strictness == Strictness::Strict || !targets.iter().any(in_pieces) {
+            self.by_pieces(matcher, targets);
+            return;
         }
-        for round in 0..3 {
+        // A run may be known by its pieces only, and they are tried last. What precedes it protects
+        // them from equal parts elsewhere.
+        let left = matcher.strictly(|matcher| self.by_pieces(matcher, targets.clone()));
+        let is_free = |target: &Range<usize>| target.clone().all(|at| !self.assigned.contains_key(&at));
+        let (whole, begun): (Vec<_>, Vec<_>) = targets.iter().cloned().partition(is_free);
+        let pieces = left.into_iter().filter(|piece| begun.iter().any(|target| target.contains(&piece.start)));
+        let mut open: Vec<_> = pieces.chain(whole).collect();
+        open.sort_by_key(|target| target.start);
+        self.by_pieces(matcher, open);
+    }
+
+    /// Looks for these targets, for the pieces of those that are not known, and so on; gives the
+    /// smallest pieces that remain unknown.
+    fn by_pieces(&mut self, matcher: &mut Matcher<'_>, mut open: Vec<Range<usize>>) -> Vec<Range<usize>> {
+        let restorer = self.restorer;
+        let mut left = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            // A run of which the client signed something itself is known by its pieces only.
+            let held = |target: &Range<usize>| {
+                restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing())
+            };
+            let (mut later, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(held);
             let (targets, places): (Vec<_>, Vec<_>) =
-                open.iter().filter_map(|target| Some((target.clone(), restorer.place(target)?))).unzip();
+                whole.into_iter().filter_map(|target| restorer.place(&target).map(|place| (target, place))).unzip();
             for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
                 match outcome {
                     Outcome::Found(item) => self.assign(&target, item),
@@ -336,12 +378,15 @@ impl<'a> Work<'a> {
                     Outcome::Unknown => later.push(target),
                 }
             }
-            open = later
-                .drain(..)
-                .filter(|target| target.len() > 1)
-                .flat_map(|target| restorer.split(&target, round))
-                .collect();
+            let (several, single): (Vec<_>, Vec<_>) = later.into_iter().partition(|target| target.len() > 1);
+            left.extend(single);
+            open = several.iter().flat_map(|target| restorer.split(target)).collect();
+            if open.is_empty() {
+                break;
+            }
+            open.sort_by_key(|target| target.start);
         }
+        left
     }
 
     fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
@@ -381,7 +426,7 @@ impl<'a> Work<'a> {
             let next = last + 1;
             let kind = if part.kind == Kind::Thought { PartKind::Thought } else { PartKind::Text };
             let is_carrier = history.parts.get(next).is_some_and(|next| {
-                next.message == history.parts[last].message
+                self.restorer.run_starts[next.message] == self.restorer.run_starts[history.parts[last].message]
                     && next.kind == kind
                     && next.is_empty_text()
                     && next.slot.is_missing()
@@ -522,7 +567,7 @@ impl<'a> Work<'a> {
         }
         let turns: Vec<_> = ledger.turns().collect();
         let strict = self.restorer.strictness == Strictness::Strict;
-        let mut found = Vec::new();
+        let (mut found, mut without_id) = (Vec::new(), Vec::new());
         for output in orphans {
             let part = &history.parts[*output];
             let id = part.id.map(|id| id.decode()).filter(|id| !id.is_empty());
@@ -533,30 +578,49 @@ impl<'a> Work<'a> {
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
                 let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
-                if agrees && matcher.count_of(id) == 1 && (!strict || is_native(id, called)) {
+                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], part.message);
+                if agrees && matcher.count_of(id) == 1 && proven {
                     found.push((*turn, *alternative, *call, *output));
                 }
                 continue;
             }
-            let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
-            let near = by_name.get(name).into_iter().flatten();
-            let mut near = near.filter(|(turn, ..)| self.neighbours_agree(turns[*turn], part.message));
-            if let (Some((turn, alternative, call)), None) = (near.next(), near.next()) {
-                found.push((*turn, *alternative, *call, *output));
+            if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
+                without_id.push((*output, name.to_owned()));
             }
+        }
+        // Everything that precedes an output decides first, then what stands near those that remain.
+        let mut used = HashSet::new();
+        for whole in [true, false] {
+            without_id.retain(|(output, name)| {
+                let message = history.parts[*output].message;
+                let fits = |turn: usize| match whole {
+                    true => self.was_made_at(turns[turn], message),
+                    false => self.neighbours_agree(turns[turn], message),
+                };
+                let calls = by_name.get(&**name).into_iter().flatten();
+                let mut calls = calls.filter(|call| fits(call.0) && !used.contains(*call));
+                let (Some(call), None) = (calls.next().copied(), calls.next()) else { return true };
+                used.insert(call);
+                found.push((call.0, call.1, call.2, *output));
+                false
+            });
         }
         found
     }
 
-    /// Whether a turn was made where this message stands.
+    /// Whether everything before a turn stands before this message.
+    fn was_made_at(&self, turn: &Turn, message: usize) -> bool {
+        let (around, context) = (self.restorer.around, turn.context());
+        let named = self.restorer.strictness == Strictness::Known;
+        around.before(message) == context.before() && (named || around.system() == context.system())
+    }
+
+    /// Whether a turn was made where this message stands, as far as the session lets that be told.
     fn neighbours_agree(&self, turn: &Turn, message: usize) -> bool {
         let around = self.restorer.around;
         let context = turn.context();
-        if around.before(message) == context.before() {
-            return self.restorer.strictness == Strictness::Known || around.system() == context.system();
-        }
-        if self.restorer.strictness == Strictness::Strict {
-            return false;
+        if self.restorer.strictness == Strictness::Strict || around.before(message) == context.before() {
+            return self.was_made_at(turn, message);
         }
         let level = context.windows().len().min((around.depth(message) + 1).ilog2() as usize);
         let Some(level) = level.checked_sub(1) else { return false };
@@ -575,14 +639,20 @@ impl<'a> Work<'a> {
             .enumerate()
             .rev()
             .take_while(|(_, message)| message.author == Author::Model);
-        let siblings = run.map(|(at, _)| (at, self.siblings(at, turn.id(), alternative, parts)));
-        let kept: Option<(usize, Vec<(usize, u32)>)> = siblings.into_iter().find(|(_, siblings)| !siblings.is_empty());
-        if let Some((message, siblings)) = kept {
+        let mut messages: Vec<usize> = run.map(|(at, _)| at).collect();
+        messages.reverse();
+        let mut kept = Vec::new();
+        for message in messages {
+            let siblings = self.siblings(message, turn.id(), alternative, parts);
+            kept.extend(siblings.into_iter().map(|(at, sibling)| (message, at, sibling)));
+        }
+        if let Some((last_message, last, _)) = kept.last().copied() {
+            let end = history.messages[last_message].parts.end;
+            let after = (last_message, Some(last + 1).filter(|at| *at < end));
             for (part, _) in calls {
-                let next = siblings.iter().find(|(_, sibling)| sibling > part).map(|(at, _)| *at);
-                let after =
-                    siblings.last().map(|(at, _)| at + 1).filter(|at| *at < history.messages[message].parts.end);
-                self.insert_part(message, next.or(after), item(*part), &parts[*part as usize]);
+                let next = kept.iter().find(|(.., sibling)| sibling > part);
+                let (message, before) = next.map_or(after, |(message, at, _)| (*message, Some(*at)));
+                self.insert_part(message, before, item(*part), &parts[*part as usize]);
             }
             return;
         }
@@ -660,4 +730,244 @@ fn is_placeholder_name(name: &[u8]) -> bool {
         name.to_ascii_lowercase().as_slice(),
         b"" | b"unknown" | b"unknown_function" | b"tool" | b"function" | b"none" | b"null"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, Response, header::CONTENT_TYPE};
+    use serde_json::{Value, json};
+
+    use crate::{
+        Engine, MemoryStore,
+        engine::{Answer, Fallback},
+    };
+
+    /// A provider and a client around one engine.
+    struct Talk {
+        engine: Engine,
+        session: Option<&'static str>,
+    }
+
+    impl Talk {
+        fn new(session: Option<&'static str>) -> Self {
+            let engine = Engine::builder(MemoryStore::new()).fallback(Fallback::Off).build().unwrap();
+            Self { engine, session }
+        }
+
+        /// Sends these contents, which are answered by these parts; gives the contents that went upstream.
+        async fn send(&self, contents: Value, answer: Value) -> Value {
+            let uri = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent";
+            let mut request = Request::post(uri).header(CONTENT_TYPE, "application/json");
+            if let Some(session) = self.session {
+                request = request.header("x-session-id", session);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let watch = self.engine.watch(&head).unwrap();
+            let body = Bytes::from(json!({"contents": contents}).to_string());
+            let mut exchange = self.engine.prepare(watch, &head, body).await;
+            let upstream: Value = serde_json::from_slice(&exchange.body()).unwrap();
+            let (head, ()) = Response::new(()).into_parts();
+            let Answer::Observe(mut observer) = exchange.answer(&head) else { panic!("it is observed") };
+            let answer = json!({"candidates": [{"content": {"parts": answer}, "finishReason": "STOP"}]});
+            if let Some(commit) = observer.feed(answer.to_string().as_bytes()) {
+                commit.run().await;
+            }
+            upstream["contents"].clone()
+        }
+    }
+
+    fn ask(text: &str) -> Value {
+        json!({"role": "user", "parts": [{"text": text}]})
+    }
+
+    const STATE: &str = "c2lnbmF0dXJlIG9uZSBvZiBtYW55";
+
+    /// Rule 13: what precedes proves a dropped call whose id does not.
+    #[tokio::test]
+    async fn a_dropped_call_with_a_counted_id_comes_back_to_a_derived_session_by_what_precedes_it() {
+        let call = json!({"functionCall": {"id": "call_3", "name": "look", "args": {}}, "thoughtSignature": STATE});
+        let output = json!({"role": "user", "parts": [
+            {"functionResponse": {"id": "call_3", "name": "look", "response": {"seen": true}}}
+        ]});
+        let talk = Talk::new(None);
+        talk.send(json!([ask("look")]), json!([call])).await;
+        let upstream = talk.send(json!([ask("look"), output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], json!({"role": "model", "parts": [call]}));
+        assert_eq!(upstream[2], output);
+        let aside = json!({"role": "model", "parts": [{"text": "something else"}]});
+        let upstream = talk.send(json!([ask("look"), aside, output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream, json!([ask("look"), aside, output]));
+    }
+
+    /// Rule 6: absent and empty arguments are the same, for the tools of the provider too.
+    #[tokio::test]
+    async fn a_server_tool_call_is_the_same_with_empty_arguments() {
+        let signed = json!({"toolCall": {"id": "j425u3dm", "toolType": "FILE_SEARCH"}, "thoughtSignature": STATE});
+        let kept = json!({"tool_call": {"id": "j425u3dm", "tool_type": "FILE_SEARCH", "args": { }}});
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("search")]), json!([signed, {"text": "found"}])).await;
+        let history = json!([ask("search"), {"role": "model", "parts": [kept, {"text": "found"}]}, ask("and now?")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thought_signature"], STATE);
+    }
+
+    /// The empty part on which a signature came is where it goes, also when each part is a message.
+    #[tokio::test]
+    async fn a_trailing_signature_goes_to_the_empty_part_in_the_next_message_of_the_model() {
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("hi")]), json!([{"text": "hello"}, {"text": "", "thoughtSignature": STATE}])).await;
+        let model = |parts: Value| json!({"role": "model", "parts": parts});
+        let history = json!([ask("hi"), model(json!([{"text": "hello"}])), model(json!([{"text": ""}])), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0], json!({"text": "hello"}));
+        assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// Rule 7: a client of the kind that makes a message of every event.
+    #[tokio::test]
+    async fn a_run_of_text_is_known_across_messages_of_the_model() {
+        let talk = Talk::new(Some("s"));
+        let chunk = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let answer =
+            json!([{"text": "hel"}, {"text": "lo "}, {"text": "you"}, {"text": "", "thoughtSignature": STATE}]);
+        talk.send(json!([ask("hi")]), answer).await;
+        let history = json!([ask("hi"), chunk("hel"), chunk("lo "), chunk("you"), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], chunk("hel"));
+        assert_eq!(upstream[2], chunk("lo "));
+        assert_eq!(upstream[3]["parts"][0], json!({"text": "you", "thoughtSignature": STATE}));
+    }
+
+    /// Messages of two turns side by side are known each on its own.
+    #[tokio::test]
+    async fn adjacent_messages_of_different_turns_are_told_apart() {
+        let talk = Talk::new(Some("s"));
+        let other = "YW5vdGhlciBzaWduYXR1cmUgb2YgbWFueQ==";
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        talk.send(json!([ask("one")]), json!([{"text": "first", "thoughtSignature": STATE}])).await;
+        talk.send(json!([ask("two")]), json!([{"text": "second", "thoughtSignature": other}])).await;
+        let history = json!([ask("one"), model("first"), model("second"), ask("on")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thoughtSignature"], STATE);
+        assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], other);
+    }
+
+    /// Clients drop empty text, so it is nothing that precedes a turn.
+    #[tokio::test]
+    async fn an_empty_part_that_is_kept_once_and_dropped_later_changes_no_history() {
+        let talk = Talk::new(None);
+        let call = json!({"functionCall": {"name": "look"}});
+        let output = json!({"role": "user", "parts": [{"functionResponse": {"name": "look", "response": {}}}]});
+        let kept = json!({"role": "model", "parts": [call, {"text": ""}]});
+        let answer = json!({"text": "seen", "thoughtSignature": STATE});
+        talk.send(json!([ask("look"), kept, output]), json!([answer])).await;
+        let bare = json!({"role": "model", "parts": [call]});
+        let text = json!({"role": "model", "parts": [{"text": "seen"}]});
+        let upstream = talk.send(json!([ask("look"), bare, output, text, ask("on")]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[3]["parts"][0], answer);
+    }
+
+    /// Rule 6: equal content comes before the one signed chunk of a run.
+    #[tokio::test]
+    async fn a_chunk_does_not_take_what_belongs_to_the_whole_run() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        talk.send(json!([ask("one")]), json!([{"text": "done. "}])).await;
+        let history = [ask("one"), model("done. "), ask("two")];
+        let answer = json!([{"text": "done. ", "thoughtSignature": STATE}, {"text": "sure"}]);
+        talk.send(json!(history), answer).await;
+        let [one, first, two] = history;
+        let history = json!([one, first, two, model("done. sure"), ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("done. "));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// Rule 6: equal unsigned parts that already stood there when the turn was made count.
+    #[tokio::test]
+    async fn a_part_that_stood_there_already_does_not_get_the_state_of_a_later_one() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let [one, two, three] = ["one", "two", "three"].map(ask);
+        talk.send(json!([one]), json!([{"text": "ok"}])).await;
+        talk.send(json!([one, model("ok"), two]), json!([{"text": "ok", "thoughtSignature": STATE}])).await;
+        // Another answer is asked for.
+        let branch = json!([one, model("ok"), three]);
+        assert_eq!(talk.send(branch.clone(), json!([{"text": "fine"}])).await, branch);
+        // The head is cut off.
+        let upstream = talk.send(json!([two, model("ok"), three]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][0]["thoughtSignature"], STATE);
+        let history = json!([one, model("ok"), two, model("ok"), three]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("ok"));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// The pieces of a run come after whole parts, but not after those with less proof.
+    #[tokio::test]
+    async fn a_run_in_pieces_keeps_its_state_from_an_equal_part_of_another_turn() {
+        let talk = Talk::new(Some("s"));
+        let other = "YW5vdGhlciBzaWduYXR1cmUgb2YgbWFueQ==";
+        let answer = json!([
+            {"text": "wait"}, {"text": "", "thoughtSignature": other}, {"text": "ok", "thoughtSignature": STATE}
+        ]);
+        talk.send(json!([ask("one")]), answer).await;
+        let first = json!({"role": "model", "parts": [{"text": "wait"}, {"text": ""}, {"text": "ok"}]});
+        let second = json!({"role": "model", "parts": [{"text": "ok"}]});
+        let history = json!([ask("one"), first, ask("two"), second, ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"][1]["thoughtSignature"], other);
+        assert_eq!(upstream[1]["parts"][2]["thoughtSignature"], STATE);
+        assert_eq!(upstream[3], second);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_of_a_run_is_known_only_where_the_run_was() {
+        let talk = Talk::new(Some("s"));
+        let model = |text: &str| json!({"role": "model", "parts": [{"text": text}]});
+        let answer = json!([{"text": "ok", "thoughtSignature": STATE}, {"text": ", then"}]);
+        talk.send(json!([ask("one"), model("ok"), ask("two")]), answer).await;
+        let history = json!([ask("one"), model("ok"), ask("two"), model("ok, changed"), ask("three")]);
+        assert_eq!(talk.send(history.clone(), json!([{"text": "fine"}])).await, history);
+        let pieces = json!({"role": "model", "parts": [{"text": "ok"}, {"text": ", changed"}]});
+        let history = json!([ask("one"), model("ok"), ask("two"), pieces, ask("three")]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], model("ok"));
+        assert_eq!(upstream[3]["parts"][0]["thoughtSignature"], STATE);
+    }
+
+    /// Rule 2: the same history gives the same bytes on every turn.
+    #[tokio::test]
+    async fn equal_calls_without_ids_come_back_where_they_were_made() {
+        let talk = Talk::new(Some("s"));
+        let call = json!({"role": "model", "parts": [{"functionCall": {"name": "look", "args": {}}}]});
+        let seen = |what: u8| {
+            let output = json!({"functionResponse": {"name": "look", "response": {"seen": what % 2}}});
+            json!({"role": "user", "parts": [output]})
+        };
+        let (mut history, mut whole) = (vec![ask("look")], vec![ask("look")]);
+        for turn in 0..6 {
+            let upstream = talk.send(json!(history), call["parts"].clone()).await;
+            assert_eq!(upstream, json!(whole));
+            history.push(seen(turn));
+            whole.extend([call.clone(), seen(turn)]);
+        }
+    }
+
+    /// Rule 6: a dropped call returns in its order among what was kept of its turn.
+    #[tokio::test]
+    async fn a_dropped_call_stands_before_what_followed_it_in_another_message() {
+        let talk = Talk::new(Some("s"));
+        let call = json!({"functionCall": {"id": "k3x9q7tz", "name": "look", "args": {}}, "thoughtSignature": STATE});
+        talk.send(json!([ask("look")]), json!([call, {"text": "so "}, {"inlineData": {"data": "aW1n"}}])).await;
+        let model = |part: Value| json!({"role": "model", "parts": [part]});
+        let (text, media) = (json!({"text": "so "}), model(json!({"inlineData": {"data": "aW1n"}})));
+        let output = json!({"functionResponse": {"id": "k3x9q7tz", "name": "look", "response": {}}});
+        let output = json!({"role": "user", "parts": [output]});
+        let history = json!([ask("look"), model(text.clone()), media, output]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1], json!({"role": "model", "parts": [call, text]}));
+        assert_eq!((&upstream[2], &upstream[3]), (&media, &output));
+    }
 }

@@ -50,7 +50,7 @@ impl Survey {
         for message in &history.messages {
             // A run of text goes on in the next message of its author, if that begins with text.
             let mut parts = history.parts[message.parts.clone()].iter();
-            let first = parts.find(|part| part.kind != PartKind::Thought);
+            let first = parts.find(|part| part.kind != PartKind::Thought && !part.is_empty_text());
             let goes_on = first.is_none_or(|part| part.text().is_some());
             if !goes_on || run.as_ref().is_some_and(|(author, _)| *author != message.author) {
                 survey.end(&mut run);
@@ -60,11 +60,11 @@ impl Survey {
                 match (part.kind, part.text()) {
                     // Clients drop thoughts, so they are no landmarks.
                     (PartKind::Thought, _) => {}
+                    // So they do with empty text.
+                    (_, Some(text)) if text.is_empty() => {}
                     (_, Some(text)) => {
                         let (_, hash) = run.get_or_insert_with(|| (message.author, Running::new(key, Tag::Text)));
-                        if !text.is_empty() {
-                            text.decoded(&mut |bytes| hash.update(bytes));
-                        }
+                        text.decoded(&mut |bytes| hash.update(bytes));
                     }
                     _ => {
                         survey.end(&mut run);

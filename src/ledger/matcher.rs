@@ -193,6 +193,14 @@ impl<'a> Matcher<'a> {
         self.ids().get(id).copied().unwrap_or(0)
     }
 
+    /// Matches only what everything before it proves, whatever the session is, while `work` runs.
+    pub(crate) fn strictly<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let former = std::mem::replace(&mut self.strictness, Strictness::Strict);
+        let done = work(self);
+        self.strictness = former;
+        done
+    }
+
     /// Finds what was remembered of these places, which are in the order of the history.
     pub(crate) fn assign(&mut self, places: &[Place]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
@@ -200,8 +208,15 @@ impl<'a> Matcher<'a> {
         self.choose_alternatives(&buckets);
         // The order of the places keeps the result the same on every run.
         buckets.sort_by_key(|bucket| bucket.places.first().copied());
-        for bucket in buckets {
-            self.resolve(places, &bucket, &mut outcomes);
+        // Content that is equal without reservation comes before content that only gained defaults, or
+        // that is one chunk of a run: nowhere may the latter take what the former proves.
+        for bucket in &buckets {
+            if !self.resolve_one(places, bucket, &mut outcomes) {
+                self.resolve(places, bucket, &bucket.candidates, &mut outcomes);
+            }
+        }
+        for bucket in &buckets {
+            self.resolve(places, bucket, &bucket.reduced, &mut outcomes);
         }
         outcomes
     }
@@ -302,35 +317,29 @@ impl<'a> Matcher<'a> {
         fits
     }
 
-    fn resolve(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) {
-        if self.resolve_one(places, bucket, outcomes) {
-            return;
-        }
-        // Content that is equal without reservation comes before content that only gained defaults.
-        for list in [&bucket.candidates, &bucket.reduced] {
-            for provisional in [false, true] {
-                let candidates: Vec<_> = list
-                    .iter()
-                    .filter(|candidate| self.turns[candidate.turn].is_provisional() == provisional)
-                    .filter(|candidate| {
-                        self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
-                    })
-                    .filter(|candidate| self.is_free(candidate))
-                    .filter(|candidate| {
-                        self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
-                    })
-                    .copied()
-                    .collect();
-                let open: Vec<_> = bucket
-                    .places
-                    .iter()
-                    .copied()
-                    .filter(|place| !matches!(outcomes[*place], Outcome::Found(_)))
-                    .filter(|place| self.fits(&places[*place], &candidates))
-                    .collect();
-                if !open.is_empty() && !candidates.is_empty() {
-                    self.resolve_list(places, open, &candidates, outcomes);
-                }
+    fn resolve(&mut self, places: &[Place], bucket: &Bucket, list: &[Candidate], outcomes: &mut [Outcome]) {
+        for provisional in [false, true] {
+            let candidates: Vec<_> = list
+                .iter()
+                .filter(|candidate| self.turns[candidate.turn].is_provisional() == provisional)
+                .filter(|candidate| {
+                    self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
+                })
+                .filter(|candidate| self.is_free(candidate))
+                .filter(|candidate| {
+                    self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
+                })
+                .copied()
+                .collect();
+            let open: Vec<_> = bucket
+                .places
+                .iter()
+                .copied()
+                .filter(|place| !matches!(outcomes[*place], Outcome::Found(_)))
+                .filter(|place| self.fits(&places[*place], &candidates))
+                .collect();
+            if !open.is_empty() && !candidates.is_empty() {
+                self.resolve_list(places, open, &candidates, outcomes);
             }
         }
     }
@@ -386,7 +395,7 @@ impl<'a> Matcher<'a> {
             return;
         }
         let known = self.strictness == Strictness::Known;
-        if known && open.len() == 1 && candidates.len() == 1 {
+        if known && open.len() == 1 && candidates.len() == 1 && !self.stood(&places[open[0]], &candidates[0]) {
             return self.take(open[0], &candidates[0], outcomes);
         }
         self.by_history(places, &open, &candidates, outcomes);
@@ -394,6 +403,7 @@ impl<'a> Matcher<'a> {
         if !known {
             return;
         }
+        open.retain(|place| candidates.iter().any(|candidate| !self.stood(&places[*place], candidate)));
         let levels = candidates.iter().map(|candidate| self.turns[candidate.turn].context().windows().len()).max();
         for level in (0..levels.unwrap_or(0)).rev() {
             if open.is_empty() || candidates.is_empty() {
@@ -407,9 +417,32 @@ impl<'a> Matcher<'a> {
         }
         let pairs = self.in_order(&open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
         match pairs {
-            Some(pairs) => self.take_all(&pairs, outcomes),
+            Some(mut pairs) => {
+                pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
+                self.take_all(&pairs, outcomes);
+            }
             None => open.iter().for_each(|place| outcomes[*place] = Outcome::Ambiguous),
         }
+    }
+
+    /// Whether a place is one of the equal parts that stood there before the turn was made: fewer of
+    /// them precede it, and what else precedes it does not say that the history was cut.
+    fn stood(&self, place: &Place, candidate: &Candidate) -> bool {
+        let part = self.part(candidate);
+        let around = self.surroundings;
+        // One chunk of a run says little on its own, and nobody counted those that stood there.
+        let is_chunk = part.kind != Kind::Call && place.key != part.anchor;
+        if !is_chunk && (part.occurrence == 0 || around.occurrence(place) >= part.occurrence) {
+            return false;
+        }
+        let context = self.turns[candidate.turn].context();
+        let agrees = place.starts.iter().any(|start| {
+            let levels = context.windows().iter().enumerate();
+            let mut agreeing = levels.filter(|(level, window)| around.window(*start, *level) == Some(**window));
+            let all = around.depth(*start);
+            agreeing.any(|(level, _)| level > 0 || all == 1) || around.before(*start) == context.before()
+        });
+        !agrees
     }
 
     fn sift(&self, open: &mut Vec<usize>, candidates: &mut Vec<Candidate>, outcomes: &[Outcome]) {
@@ -482,7 +515,8 @@ impl<'a> Matcher<'a> {
                     pairs.collect()
                 })
             });
-            if let Some(pairs) = pairs {
+            if let Some(mut pairs) = pairs {
+                pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
                 self.take_all(&pairs, outcomes);
             }
         }

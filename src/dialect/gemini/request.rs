@@ -417,7 +417,15 @@ fn native<'a>(cursor: &mut Cursor<'a>, draft: &mut Draft<'a>, tag: &'static str)
         ("toolType", fields.tool_type),
     ];
     let named = named.into_iter().filter_map(|(name, span)| Some((name, &bytes[span?])));
+    // Clients write out arguments that the provider left out, and the other way round.
+    let named = named.filter(|(_, value)| !is_nothing(value));
     let payload = Payload::Fields(tag, named.collect());
     draft.holds(PartKind::Native, payload);
     Ok(())
+}
+
+/// `null` or an object without members.
+fn is_nothing(value: &[u8]) -> bool {
+    let inner = value.strip_prefix(b"{").and_then(|value| value.strip_suffix(b"}"));
+    value == b"null" || inner.is_some_and(|inner| inner.trim_ascii().is_empty())
 }
