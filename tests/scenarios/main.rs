@@ -1,0 +1,6 @@
+//! What users of gateways and clients reported, as conversations with the strict provider. `tests/SCENARIOS.md`
+//! tells what each row is about.
+#![cfg(test)]
+
+mod client;
+mod lost;
