@@ -536,6 +536,8 @@ impl<'a> Work<'a> {
         let parts = &remembered.parts;
         let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
         self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
+        self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
         // Where siblings were kept, in the model's messages right before the output, the calls join them.
         let run = history.messages[..output]
             .iter()
@@ -553,19 +555,46 @@ impl<'a> Work<'a> {
             }
             return;
         }
-        let whole: Vec<Bytes> = calls.iter().filter_map(|(part, _)| parts[*part as usize].whole.clone()).collect();
+        let mut inserted = self.thoughts_before(turn, alternative, calls);
+        self.plan.restored += u32::try_from(inserted.len()).unwrap_or(u32::MAX);
+        inserted.extend(calls.iter().map(|(part, _)| *part));
+        inserted.sort_unstable();
+        let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
+        let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
         let bytes = [&self.restorer.dialect.message(&whole)[..], b","].concat();
         let at = history.messages[output].span.start;
-        let items = (0..).zip(calls).filter(|(_, (part, _))| parts[*part as usize].state.is_some());
-        let items = items.map(|(position, (part, _))| Placed {
-            item: item(*part),
+        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
+        let items = items.map(|(position, (index, part))| Placed {
+            item: item(index),
             content: output,
             part: position,
-            call: parts[*part as usize].name.clone(),
+            call: part.name.clone().filter(|_| part.kind == Kind::Call),
             at: usize::MAX,
         });
         self.plan.edits.push(Edit { range: at..at, bytes: bytes.into(), items: items.collect(), structural: true });
         self.insertions.push(Insertion::Message { before: output });
+    }
+
+    /// The whole thinking parts that stood before calls of which nothing was kept.
+    fn thoughts_before(&self, turn: &Turn, alternative: u32, calls: &[(u32, usize)]) -> Vec<u32> {
+        let restorer = self.restorer;
+        let (Some(remembered), false) = (turn.alternatives().get(alternative as usize), restorer.history.thinking_off)
+        else {
+            return Vec::new();
+        };
+        let last = calls.last().map_or(0, |(part, _)| *part);
+        let thoughts = (0..last).zip(&remembered.parts);
+        let thoughts = thoughts.filter(|(_, part)| part.kind == Kind::Thought && part.whole.is_some());
+        let thoughts: Vec<u32> = thoughts.map(|(index, _)| index).collect();
+        // They come back all together, and no part twice.
+        let unfit = thoughts.iter().any(|index| {
+            let item = ItemRef::new(turn.id(), alternative, *index);
+            let part = &remembered.parts[*index as usize];
+            restorer.refused.contains(&item)
+                || self.assigned.values().any(|assigned| *assigned == item)
+                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+        });
+        if unfit { Vec::new() } else { thoughts }
     }
 
     /// The parts of a message that belong to a turn, with their positions in it.

@@ -349,9 +349,9 @@ impl Answer {
         signatures(&self.whole())
     }
 
-    /// The contents that went upstream at last.
+    /// The contents that went upstream, before any refusal.
     pub(crate) fn upstream(&self) -> Vec<Value> {
-        contents(self.sent.last().unwrap())
+        contents(&self.sent[0])
     }
 
     /// The field of a part that went upstream.
