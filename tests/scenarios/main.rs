@@ -2,5 +2,7 @@
 //! tells what each row is about.
 #![cfg(test)]
 
+mod arguments;
 mod client;
+mod dropped;
 mod lost;
