@@ -5,7 +5,7 @@
 //! down to the last unit, then the order in which they occur. What remains undecided gets nothing.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
@@ -115,6 +115,8 @@ pub(crate) struct Matcher<'a> {
     ids: HashMap<&'a str, u32>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: HashMap<usize, u32>,
+    /// The messages whose turn is known, and that turn.
+    known: BTreeMap<usize, usize>,
 }
 
 impl<'a> Matcher<'a> {
@@ -132,7 +134,8 @@ impl<'a> Matcher<'a> {
                 }
             }
         }
-        Self { turns, surroundings, strictness, used: HashSet::new(), ids, chosen: HashMap::new() }
+        let (used, chosen, known) = (HashSet::new(), HashMap::new(), BTreeMap::new());
+        Self { turns, surroundings, strictness, used, ids, chosen, known }
     }
 
     /// How many remembered parts have this id.
@@ -225,7 +228,8 @@ impl<'a> Matcher<'a> {
         !self.used.contains(&(candidate.turn, candidate.alternative, candidate.part))
     }
 
-    fn take(&mut self, place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+    fn take(&mut self, places: &[Place], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+        self.known.insert(places[place].starts[0], candidate.turn);
         self.used.insert((candidate.turn, candidate.alternative, candidate.part));
         self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
         let turn = self.turns[candidate.turn].id();
@@ -289,7 +293,7 @@ impl<'a> Matcher<'a> {
             let sharing = &by_id[id];
             let proven = self.count_of(id) == 1 && is_native(id, self.part(&sharing[0]).name.as_deref());
             if group.len() == 1 && sharing.len() == 1 && (proven || self.strictness == Strictness::Known) {
-                self.take(group[0], &sharing[0], outcomes);
+                self.take(places, group[0], &sharing[0], outcomes);
             } else {
                 self.by_context(places, group, sharing.clone(), outcomes);
             }
@@ -314,7 +318,7 @@ impl<'a> Matcher<'a> {
         }
         let known = self.strictness == Strictness::Known;
         if known && open.len() == 1 && candidates.len() == 1 {
-            return self.take(open[0], &candidates[0], outcomes);
+            return self.take(places, open[0], &candidates[0], outcomes);
         }
         self.by_history(places, &open, &candidates, outcomes);
         self.sift(&mut open, &mut candidates, outcomes);
@@ -334,7 +338,7 @@ impl<'a> Matcher<'a> {
         }
         let pairs = self.in_order(&open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
         match pairs {
-            Some(pairs) => self.take_all(&pairs, outcomes),
+            Some(pairs) => self.take_all(places, &pairs, outcomes),
             None => open.iter().for_each(|place| outcomes[*place] = Outcome::Ambiguous),
         }
     }
@@ -344,9 +348,9 @@ impl<'a> Matcher<'a> {
         candidates.retain(|candidate| self.is_free(candidate));
     }
 
-    fn take_all(&mut self, pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
+    fn take_all(&mut self, places: &[Place], pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
         for (place, candidate) in pairs {
-            self.take(*place, candidate, outcomes);
+            self.take(places, *place, candidate, outcomes);
         }
     }
 
@@ -371,7 +375,7 @@ impl<'a> Matcher<'a> {
         }
         for (before, group) in groups {
             let pairs = self.newest(&group, &by_before[&before]);
-            self.take_all(&pairs, outcomes);
+            self.take_all(places, &pairs, outcomes);
         }
     }
 
@@ -410,7 +414,7 @@ impl<'a> Matcher<'a> {
                 })
             });
             if let Some(pairs) = pairs {
-                self.take_all(&pairs, outcomes);
+                self.take_all(places, &pairs, outcomes);
             }
         }
     }
@@ -433,23 +437,44 @@ impl<'a> Matcher<'a> {
         open.iter().copied().zip(parts).collect()
     }
 
-    /// Equal parts at different places of a history whose length before them is what it was.
+    /// How far the units before a message have moved since its turn was made, as the turns on both
+    /// sides of it tell; `None` where they do not agree or where none is known.
+    fn shift(&self, message: usize) -> Option<i64> {
+        let shift = |(message, turn): (&usize, &usize)| {
+            let then = self.turns[*turn].context().depth();
+            Some(i64::from(then) - i64::try_from(self.surroundings.depth(*message)).ok()?)
+        };
+        let before = self.known.range(..=message).next_back();
+        let after = self.known.range(message + 1..).next();
+        match (before.and_then(shift), after.and_then(shift)) {
+            (Some(one), Some(other)) if one != other => None,
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Equal parts at different places of a history whose length before them is what it was, or
+    /// differs from it by as much as it does at the turns nearby.
     fn by_occurrence(
         &self,
         places: &[Place],
         open: &[usize],
         candidates: &[Candidate],
     ) -> Option<Vec<(usize, Candidate)>> {
-        let mut by_ordinal: HashMap<(u32, usize), Vec<Candidate>> = HashMap::new();
+        let mut by_depth: HashMap<i64, Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
-            let depth = self.turns[candidate.turn].context().depth() as usize;
-            by_ordinal.entry((self.part(candidate).occurrence, depth)).or_default().push(*candidate);
+            let depth = self.turns[candidate.turn].context().depth();
+            by_depth.entry(depth.into()).or_default().push(*candidate);
         }
         let mut pairs = Vec::new();
         for place in open {
-            let ordinal =
-                (self.surroundings.occurrence(&places[*place]), self.surroundings.depth(places[*place].starts[0]));
-            if let Some([candidate]) = by_ordinal.get(&ordinal).map(Vec::as_slice) {
+            let start = places[*place].starts[0];
+            let occurrence = self.known.is_empty().then(|| self.surroundings.occurrence(&places[*place]));
+            let shift = if occurrence.is_some() { Some(0) } else { self.shift(start) };
+            let depth = i64::try_from(self.surroundings.depth(start)).ok().zip(shift);
+            let Some(near) = depth.and_then(|(depth, shift)| by_depth.get(&(depth + shift))) else { continue };
+            let mut near =
+                near.iter().filter(|near| occurrence.is_none_or(|count| self.part(near).occurrence == count));
+            if let (Some(candidate), None) = (near.next(), near.next()) {
                 pairs.push((*place, *candidate));
             }
         }

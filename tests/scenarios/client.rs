@@ -262,6 +262,20 @@ impl Gateway {
         self.provider.requests().pop().unwrap()
     }
 
+    /// Which of the issued signatures went upstream, in the order in which they stood there.
+    #[track_caller]
+    pub(crate) fn restored(&self, answer: &Answer) -> Vec<usize> {
+        let contents = answer.upstream();
+        let models = contents.iter().filter(|content| content["role"] == "model");
+        models.flat_map(signatures).map(|signature| self.number(&signature)).collect()
+    }
+
+    /// The number of an issued signature.
+    #[track_caller]
+    pub(crate) fn number(&self, signature: &str) -> usize {
+        self.provider.issued().iter().position(|issued| issued.signature == signature).expect("it was issued")
+    }
+
     /// The provider took every request, with no sentinel, and found so many of its signatures in the last one.
     #[track_caller]
     pub(crate) fn took(&self, genuine: usize) {

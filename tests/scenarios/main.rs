@@ -5,4 +5,6 @@
 mod arguments;
 mod client;
 mod dropped;
+mod equal;
+mod histories;
 mod lost;
