@@ -6,5 +6,7 @@ mod arguments;
 mod client;
 mod dropped;
 mod equal;
+mod faces;
 mod histories;
 mod lost;
+mod parts;
