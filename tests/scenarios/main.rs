@@ -8,5 +8,7 @@ mod dropped;
 mod equal;
 mod faces;
 mod histories;
+mod isolation;
 mod lost;
 mod parts;
+mod refusals;
