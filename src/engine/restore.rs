@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::survey::Around;
 use crate::{
-    dialect::{Author, Dialect, History, PartKind, ToolDefaults},
+    dialect::{Author, Dialect, History, Message, PartKind, ToolDefaults},
     ledger::{
         ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         fingerprint::{Running, Tag},
@@ -538,8 +538,13 @@ impl<'a> Work<'a> {
         self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
         let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
         self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
-        // Where siblings were kept, in the model's messages right before the output, the calls join them.
-        let run = history.messages[..output]
+        // Where siblings were kept, in the model's messages before the outputs, the calls join them.
+        let outputs_only = |message: &Message| {
+            let parts = &history.parts[message.parts.clone()];
+            message.author == Author::Client && parts.iter().all(|part| part.kind == PartKind::Output)
+        };
+        let outputs = history.messages[..output].iter().rev().take_while(|message| outputs_only(message)).count();
+        let run = history.messages[..output - outputs]
             .iter()
             .enumerate()
             .rev()

@@ -166,7 +166,8 @@ async fn tools_that_are_declared_later_do_not_matter_g19() {
 
 #[tokio::test]
 async fn ids_that_the_client_rewrote_are_not_needed_g13() {
-    let rewrites: [(&str, fn(usize) -> Option<String>); 4] = [
+    type Rewrite = fn(usize) -> Option<String>;
+    let rewrites: [(&str, Rewrite); 4] = [
         ("none", |_| None),
         ("re-minted", |at| Some(format!("pyd_ai_{at:032x}"))),
         ("counted", |at| Some(format!("call_{at}"))),

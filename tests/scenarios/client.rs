@@ -384,8 +384,8 @@ pub(crate) fn user(text: &str) -> Value {
     json!({"role": "user", "parts": [{"text": text}]})
 }
 
-pub(crate) fn model(parts: Vec<Value>) -> Value {
-    json!({"role": "model", "parts": parts})
+pub(crate) fn model(parts: impl IntoIterator<Item = Value>) -> Value {
+    json!({"role": "model", "parts": Value::Array(parts.into_iter().collect())})
 }
 
 /// The content of a client that merges text, drops thoughts and empty parts, and knows no signatures.

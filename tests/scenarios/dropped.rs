@@ -25,8 +25,8 @@ fn back(answer: &Answer, which: &[usize]) -> Vec<Value> {
     which.iter().map(|at| output(&calls[*at], json!({"ok": at}))).collect()
 }
 
-fn says(parts: Vec<Value>) -> Value {
-    json!({"role": "user", "parts": parts})
+fn says(parts: impl IntoIterator<Item = Value>) -> Value {
+    json!({"role": "user", "parts": Value::Array(parts.into_iter().collect())})
 }
 
 /// What the provider must have seen: the call with its own id, name, arguments and signature.
@@ -44,7 +44,7 @@ async fn a_dropped_call_comes_back_right_before_its_output_g1() {
         for how in WAYS {
             let client = Client::new(base, how);
             let (gateway, first) = begin(&client, call("ls", json!({"path": "/"}))).await;
-            let second = gateway.ask(&client, &[user("Go"), says(back(&first, &[0]))].to_vec()).await;
+            let second = gateway.ask(&client, &[user("Go"), says(back(&first, &[0]))]).await;
             let sent = second.upstream();
             assert_eq!((sent.len(), &sent[1]["role"]), (3, &json!("model")));
             is_call(&sent[1]["parts"][0], &first, 0);
@@ -71,9 +71,7 @@ async fn dropped_siblings_return_together_and_in_their_order_g10() {
             let second = gateway.ask(&client, &history).await;
             let sent = second.upstream();
             assert_eq!(sent.len(), history.len() + 1, "one content is added, {order:?}");
-            for at in 0..3 {
-                is_call(&sent[1]["parts"][at], &first, at);
-            }
+            (0..3).for_each(|at| is_call(&sent[1]["parts"][at], &first, at));
             assert_eq!(&sent[2..], &history[1..]);
             gateway.took(1);
         }
@@ -94,9 +92,7 @@ async fn a_dropped_call_joins_the_siblings_that_were_kept_g10() {
         let second = gateway.ask(&client, &[user("Go"), kept, says(back(&first, &[0, 1, 2]))]).await;
         let sent = second.upstream();
         assert_eq!(sent.len(), 3, "{dropped:?}");
-        for at in 0..3 {
-            is_call(&sent[1]["parts"][at], &first, at);
-        }
+        (0..3).for_each(|at| is_call(&sent[1]["parts"][at], &first, at));
         gateway.took(1);
     }
 }
@@ -167,7 +163,8 @@ async fn a_placeholder_name_is_no_name_g13() {
 #[tokio::test]
 async fn what_is_not_proven_inserts_nothing_g13() {
     let client = Client::new(API, How::Sse);
-    let changes: [(&str, fn(&mut Value)); 4] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 4] = [
         ("another id", |output| output["id"] = json!("zzzzzzzz")),
         ("another name", |output| output["name"] = json!("rm")),
         ("no id, another name", |output| {
@@ -268,4 +265,39 @@ async fn dropped_calls_of_claude_come_back_behind_their_thinking_g26() {
     assert_eq!(sent[1]["parts"][0]["thought"], json!(true));
     is_call(&sent[1]["parts"][1], &first, 0);
     gateway.took(1);
+}
+
+#[tokio::test]
+async fn a_call_joins_siblings_whose_outputs_stand_in_contents_of_their_own_g10() {
+    for client in [Client::new(API, How::Sse), Client::new(CLOUD, How::Whole)] {
+        for (kept, order) in [(0, [0, 1, 2]), (1, [0, 1, 2]), (2, [0, 1, 2]), (0, [2, 0, 1]), (1, [1, 2, 0])] {
+            let (gateway, first) = begin(&client, three()).await;
+            let mut history = vec![user("Go"), model([first.kept()["parts"][kept].clone()])];
+            history.extend(back(&first, &order).into_iter().map(|output| says([output])));
+            let second = gateway.ask(&client, &history).await;
+            let sent = second.upstream();
+            assert_eq!(sent.len(), history.len(), "{kept} {order:?}");
+            (0..3).for_each(|at| is_call(&sent[1]["parts"][at], &first, at));
+            assert_eq!(&sent[2..], &history[2..]);
+            gateway.took(1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_call_of_claude_joins_its_sibling_behind_the_thinking_g26() {
+    let client = Client::claude(How::Sse);
+    for kept in [0, 1] {
+        let turn = Turn::new([Say::thought("I think."), Say::calls([("a", json!({"x": 1})), ("b", json!({"x": 2}))])]);
+        let gateway = Gateway::says([turn, text("Done.")]);
+        let first = gateway.ask(&client, &[user("Go")]).await;
+        let content = model([first.kept()["parts"][kept].clone()]);
+        let second = gateway.ask(&client, &[user("Go"), content, says(back(&first, &[0, 1]))]).await;
+        let sent = second.upstream();
+        assert_eq!(sent[1]["parts"].as_array().unwrap().len(), 3, "{kept}");
+        assert_eq!(sent[1]["parts"][0]["text"], "I think.");
+        is_call(&sent[1]["parts"][1], &first, 0);
+        is_call(&sent[1]["parts"][2], &first, 1);
+        gateway.took(1);
+    }
 }

@@ -224,7 +224,7 @@ fn texts<const N: usize>(texts: [(&str, &str); N]) -> Vec<Value> {
 #[tokio::test]
 async fn a_signature_in_the_middle_of_a_run_of_text_g8() {
     let came = texts([("One ", ""), ("two ", ONE), ("three ", ""), ("four", "")]);
-    let plain = |parts: &[&str]| model(parts.iter().map(|text| json!({ "text": text })).collect());
+    let plain = |parts: &[&str]| model(parts.iter().map(|text| json!({ "text": text })));
     // Merged into one part, it stands on that.
     assert_eq!(sends(&came, plain(&["One two three four"])).await, texts([("One two three four", ONE)]));
     // In its pieces, it stands where it stood.
@@ -243,7 +243,7 @@ async fn a_signature_in_the_middle_of_a_run_of_text_g8() {
 #[tokio::test]
 async fn two_signed_texts_stay_two_g8() {
     let came = texts([("One.", ""), ("", ONE), ("Two.", ""), ("", TWO)]);
-    let plain = |parts: &[&str]| model(parts.iter().map(|text| json!({ "text": text })).collect());
+    let plain = |parts: &[&str]| model(parts.iter().map(|text| json!({ "text": text })));
     assert_eq!(sends(&came, plain(&["One.", "Two."])).await, texts([("One.", ONE), ("Two.", TWO)]));
     assert_eq!(
         sends(&came, plain(&["One.", "", "Two.", ""])).await,
