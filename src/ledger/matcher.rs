@@ -460,6 +460,10 @@ impl<'a> Matcher<'a> {
         open: &[usize],
         candidates: &[Candidate],
     ) -> Option<Vec<(usize, Candidate)>> {
+        if self.known.is_empty() && open.len() < candidates.len() {
+            // Some of them were cut off, and nothing tells how many stood before these.
+            return None;
+        }
         let mut by_depth: HashMap<i64, Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
             let depth = self.turns[candidate.turn].context().depth();

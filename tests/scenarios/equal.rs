@@ -169,3 +169,15 @@ async fn text_and_call_of_equal_words_do_not_meet_g27() {
     assert_eq!(second.signature(1, 1), first.signatures()[0]);
     gateway.took(1);
 }
+
+#[tokio::test]
+async fn of_equal_calls_one_that_cannot_be_told_gets_nothing_g15() {
+    let gateway = Gateway::says([poll(), poll(), poll()]);
+    let client = Client::new(VERTEX, How::Sse);
+    let history = runs(&gateway, &client, 3, |answer, _| answer.kept()).await;
+    // Any of them may be the one that is left; the summary tells nothing.
+    let rest = [&[user("Summary: there is a job.")], &history[5..]].concat();
+    let last = gateway.ask(&client, &rest).await;
+    assert_eq!(gateway.restored(&last), [0; 0]);
+    assert_eq!((last.status.as_u16(), last.summary().ambiguous, gateway.last().sentinels), (200, 1, 1));
+}
