@@ -44,6 +44,10 @@ pub(crate) trait Surroundings {
     /// Whether the history holds this state already, at whichever part.
     fn holds(&self, state: &Item) -> bool;
 
+    /// What the fingerprint `before` of everything before the message `from` becomes with the units from
+    /// there to the message `to`.
+    fn continued(&self, before: Anchor, from: usize, to: usize) -> Anchor;
+
     /// The number of equal parts in the history before the place.
     fn occurrence(&self, place: &Place) -> u32;
 }
@@ -88,6 +92,9 @@ pub(crate) type AnchorMap<V> = HashMap<Anchor, V, BuildHasherDefault<Passthrough
 
 /// More remembered parts than this that fit only by their reduced content are not looked at.
 const MAX_REDUCED: usize = 64;
+
+/// No more units than these are hashed to find out which equal parts belong to which neighbours.
+const MAX_CONTINUED: usize = 1 << 16;
 
 /// A remembered part that may be one of the places of a bucket.
 #[derive(Clone, Copy, Debug)]
@@ -333,6 +340,8 @@ impl<'a> Matcher<'a> {
             self.by_window(places, level, &open, &candidates, outcomes);
             self.sift(&mut open, &mut candidates, outcomes);
         }
+        self.by_neighbours(places, &open, &candidates, outcomes);
+        self.sift(&mut open, &mut candidates, outcomes);
         if open.is_empty() || candidates.is_empty() {
             return;
         }
@@ -437,48 +446,76 @@ impl<'a> Matcher<'a> {
         open.iter().copied().zip(parts).collect()
     }
 
-    /// How far the units before a message have moved since its turn was made, as the turns on both
-    /// sides of it tell; `None` where they do not agree or where none is known.
-    fn shift(&self, message: usize) -> Option<i64> {
-        let shift = |(message, turn): (&usize, &usize)| {
-            let then = self.turns[*turn].context().depth();
-            Some(i64::from(then) - i64::try_from(self.surroundings.depth(*message)).ok()?)
-        };
-        let before = self.known.range(..=message).next_back();
-        let after = self.known.range(message + 1..).next();
-        match (before.and_then(shift), after.and_then(shift)) {
-            (Some(one), Some(other)) if one != other => None,
-            (one, other) => one.or(other),
+    /// The turn stood right before, or right behind, another one that is known already: what stands
+    /// between them in this history leads from the history of the one to that of the other.
+    fn by_neighbours(&mut self, places: &[Place], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
+        let around = self.surroundings;
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for place in open {
+            groups.entry(places[*place].starts[0]).or_default().push(*place);
+        }
+        let mut by_depth: HashMap<usize, Vec<Candidate>> = HashMap::new();
+        for candidate in candidates {
+            by_depth.entry(self.turns[candidate.turn].context().depth() as usize).or_default().push(*candidate);
+        }
+        let mut budget = MAX_CONTINUED;
+        let forth = groups.iter().map(|(start, group)| (start, group, false));
+        for (start, group, behind) in groups.iter().rev().map(|(start, group)| (start, group, true)).chain(forth) {
+            if group.iter().any(|place| matches!(outcomes[*place], Outcome::Found(_))) {
+                continue;
+            }
+            let neighbour =
+                if behind { self.known.range(start + 1..).next() } else { self.known.range(..start).next_back() };
+            let Some((message, turn)) = neighbour else { continue };
+            let context = self.turns[*turn].context();
+            let Some(depth) = (context.depth() as usize + around.depth(*start)).checked_sub(around.depth(*message))
+            else {
+                continue;
+            };
+            let length = around.depth(*message).abs_diff(around.depth(*start));
+            let ahead = (!behind).then(|| around.continued(context.before(), *message, *start));
+            let mut proven = Vec::new();
+            for candidate in by_depth.get(&depth).into_iter().flatten().rev() {
+                if budget < length {
+                    return;
+                }
+                budget -= length;
+                let before = self.turns[candidate.turn].context().before();
+                let fits = match ahead {
+                    Some(ahead) => ahead == before,
+                    None => around.continued(before, *start, *message) == context.before(),
+                };
+                if fits && self.is_free(candidate) {
+                    proven.push(*candidate);
+                }
+            }
+            proven.reverse();
+            let pairs = self.newest(group, &proven);
+            self.take_all(places, &pairs, outcomes);
         }
     }
 
-    /// Equal parts at different places of a history whose length before them is what it was, or
-    /// differs from it by as much as it does at the turns nearby.
+    /// Equal parts at different places of a history whose length before them is what it was.
     fn by_occurrence(
         &self,
         places: &[Place],
         open: &[usize],
         candidates: &[Candidate],
     ) -> Option<Vec<(usize, Candidate)>> {
-        if self.known.is_empty() && open.len() < candidates.len() {
+        if open.len() < candidates.len() {
             // Some of them were cut off, and nothing tells how many stood before these.
             return None;
         }
-        let mut by_depth: HashMap<i64, Vec<Candidate>> = HashMap::new();
+        let mut by_ordinal: HashMap<(u32, usize), Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
-            let depth = self.turns[candidate.turn].context().depth();
-            by_depth.entry(depth.into()).or_default().push(*candidate);
+            let depth = self.turns[candidate.turn].context().depth() as usize;
+            by_ordinal.entry((self.part(candidate).occurrence, depth)).or_default().push(*candidate);
         }
         let mut pairs = Vec::new();
         for place in open {
-            let start = places[*place].starts[0];
-            let occurrence = self.known.is_empty().then(|| self.surroundings.occurrence(&places[*place]));
-            let shift = if occurrence.is_some() { Some(0) } else { self.shift(start) };
-            let depth = i64::try_from(self.surroundings.depth(start)).ok().zip(shift);
-            let Some(near) = depth.and_then(|(depth, shift)| by_depth.get(&(depth + shift))) else { continue };
-            let mut near =
-                near.iter().filter(|near| occurrence.is_none_or(|count| self.part(near).occurrence == count));
-            if let (Some(candidate), None) = (near.next(), near.next()) {
+            let ordinal =
+                (self.surroundings.occurrence(&places[*place]), self.surroundings.depth(places[*place].starts[0]));
+            if let Some([candidate]) = by_ordinal.get(&ordinal).map(Vec::as_slice) {
                 pairs.push((*place, *candidate));
             }
         }

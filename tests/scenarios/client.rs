@@ -267,7 +267,9 @@ impl Gateway {
     pub(crate) fn restored(&self, answer: &Answer) -> Vec<usize> {
         let contents = answer.upstream();
         let models = contents.iter().filter(|content| content["role"] == "model");
-        models.flat_map(signatures).map(|signature| self.number(&signature)).collect()
+        let sentinel = "skip_thought_signature_validator";
+        let signatures = models.flat_map(signatures).filter(|signature| signature != sentinel);
+        signatures.map(|signature| self.number(&signature)).collect()
     }
 
     /// The number of an issued signature.

@@ -181,3 +181,23 @@ async fn of_equal_calls_one_that_cannot_be_told_gets_nothing_g15() {
     assert_eq!(gateway.restored(&last), [0; 0]);
     assert_eq!((last.status.as_u16(), last.summary().ambiguous, gateway.last().sentinels), (200, 1, 1));
 }
+
+#[tokio::test]
+async fn a_compacted_history_that_goes_on_does_not_mix_with_the_one_before_g11() {
+    for client in [Client::new(VERTEX, How::Sse), Client::new(CLOUD, How::Whole)] {
+        let gateway = Gateway::says([poll(), poll(), poll(), poll(), poll(), poll()]);
+        let keep = |answer: &Answer, _| without_ids(&answer.kept());
+        let history = runs(&gateway, &client, 3, keep).await;
+        let mut rest = [&[user("Summary: there is a job.")], &history[5..]].concat();
+        for step in 0..3 {
+            let answer = gateway.ask(&client, &rest).await;
+            // What was made since is known by what precedes it; the one call of before cannot be told.
+            assert_eq!(gateway.restored(&answer), (3..3 + step).collect::<Vec<_>>(), "step {step}");
+            assert_eq!(answer.status.as_u16(), 200);
+            let kept = without_ids(&answer.kept());
+            let back = outputs(&kept);
+            rest.extend([kept, back]);
+        }
+        assert_eq!(gateway.count(tower_reasoning_replay::engine::Event::RefusedInvalid), 0);
+    }
+}
