@@ -205,3 +205,29 @@ async fn a_dropped_call_with_streamed_arguments_comes_back_whole_g22() {
     });
     assert_eq!(second.upstream()[1], model(vec![expected]));
 }
+
+#[tokio::test]
+async fn claude_thinking_without_text_comes_back_too_g26() {
+    let thought = json!({"thought": true, "text": "", "thoughtSignature": "Signature+of+a+thought+"});
+    let call = json!({"functionCall": {"name": "ls", "args": {}, "id": "toolu_vrtx_01AbCdEf"}});
+    for how in [How::Whole, How::Sse] {
+        let gateway = Gateway::says([]);
+        let client = Client::claude(how);
+        let event = |parts: Vec<Value>, finish: Value| json!({"response": {"candidates": [{"content": model(parts), "finishReason": finish}]}});
+        gateway.answer_next(match how {
+            How::Whole => Canned::json(&event(vec![thought.clone(), call.clone()], json!("STOP"))),
+            _ => Canned::sse([event(vec![thought.clone()], Value::Null), event(vec![call.clone()], json!("OTHER"))]),
+        });
+        gateway.ask(&client, &[user("Go")]).await;
+        for kept in [true, false] {
+            gateway.answer_next(Canned::json(&json!({})));
+            let content = model([call.clone()]);
+            let mut history = vec![user("Go"), content.clone(), outputs(&content)];
+            if !kept {
+                history.remove(1);
+            }
+            let answer = gateway.ask(&client, &history).await;
+            assert_eq!(answer.upstream()[1], model([thought.clone(), call.clone()]), "{how:?} {kept}");
+        }
+    }
+}

@@ -190,8 +190,13 @@ impl GeminiRecorder {
             PartKind::Text | PartKind::Thought => {
                 let (Some(text), Some(kind)) = (part.text(), part.remembered_kind()) else { return };
                 if text.is_empty() {
-                    if let Some(state) = state {
-                        candidate.carry(kind, state);
+                    match state {
+                        // Thinking that is not shown is state all the same.
+                        Some(state) if whole_thoughts && kind == Kind::Thought && !candidate.is_thinking() => {
+                            candidate.hidden_thought(&key, state);
+                        }
+                        Some(state) => candidate.carry(kind, state),
+                        None => {}
                     }
                     return;
                 }
@@ -257,6 +262,21 @@ fn decoded(text: Option<&crate::wire::json::Str<'_>>) -> Option<Box<str>> {
 impl Candidate {
     fn push(&mut self, part: TurnPart) {
         self.parts.push(Seen { part, run: None, pieces: None });
+    }
+
+    /// Whether the last thought still waits for its signature.
+    fn is_thinking(&self) -> bool {
+        let mut thoughts = self.parts.iter().rev().filter(|seen| seen.part.kind == Kind::Thought);
+        thoughts.next().is_some_and(|seen| seen.part.state.is_none())
+    }
+
+    /// A thought of which there is nothing but its signature.
+    fn hidden_thought(&mut self, key: &HashKey, state: Item) {
+        let hash = Running::new(key, Tag::Thought);
+        let mut part = TurnPart::new(Kind::Thought, hash.anchor());
+        part.state = Some(state);
+        let run = Run { hash, length: 0, chunks: 1, closed: true, text: Some(Vec::new()), signed_chunk: None };
+        self.parts.push(Seen { part, run: Some(run), pieces: None });
     }
 
     /// A signature that came alone, on an empty part: it belongs to the nearest part before it of the
