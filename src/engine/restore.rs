@@ -507,7 +507,10 @@ impl<'a> Work<'a> {
             }
             let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else { continue };
             let near = by_name.get(name).into_iter().flatten();
-            let mut near = near.filter(|(turn, ..)| self.neighbours_agree(turns[*turn], part.message));
+            let beside = self.turns_before(part.message);
+            let mut near = near.filter(|(turn, alternative, _)| {
+                beside.contains(&(turns[*turn].id(), *alternative)) || self.neighbours_agree(turns[*turn], part.message)
+            });
             if let (Some((turn, alternative, call)), None) = (near.next(), near.next()) {
                 found.push((*turn, *alternative, *call, *output));
             }
@@ -538,19 +541,7 @@ impl<'a> Work<'a> {
         self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
         let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
         self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
-        // Where siblings were kept, in the model's messages before the outputs, the calls join them.
-        let outputs_only = |message: &Message| {
-            let parts = &history.parts[message.parts.clone()];
-            message.author == Author::Client && parts.iter().all(|part| part.kind == PartKind::Output)
-        };
-        let outputs = history.messages[..output].iter().rev().take_while(|message| outputs_only(message)).count();
-        let run = history.messages[..output - outputs]
-            .iter()
-            .enumerate()
-            .rev()
-            .take_while(|(_, message)| message.author == Author::Model);
-        let siblings = run.map(|(at, _)| (at, self.siblings(at, turn.id(), alternative, parts)));
-        let kept: Option<(usize, Vec<(usize, u32)>)> = siblings.into_iter().find(|(_, siblings)| !siblings.is_empty());
+        let kept = self.kept_siblings(turn, alternative, output);
         if let Some((message, siblings)) = kept {
             for (part, _) in calls {
                 let next = siblings.iter().find(|(_, sibling)| sibling > part).map(|(at, _)| *at);
@@ -578,6 +569,32 @@ impl<'a> Work<'a> {
         });
         self.plan.edits.push(Edit { range: at..at, bytes: bytes.into(), items: items.collect(), structural: true });
         self.insertions.push(Insertion::Message { before: output });
+    }
+
+    /// The model's messages right before the outputs of which this message is one, last first.
+    fn answered(&self, output: usize) -> impl Iterator<Item = (usize, &Message)> {
+        let history = self.restorer.history;
+        let outputs_only = |message: &&Message| {
+            let parts = &history.parts[message.parts.clone()];
+            message.author == Author::Client && parts.iter().all(|part| part.kind == PartKind::Output)
+        };
+        let outputs = history.messages[..output].iter().rev().take_while(outputs_only).count();
+        let run = history.messages[..output - outputs].iter().enumerate().rev();
+        run.take_while(|(_, message)| message.author == Author::Model)
+    }
+
+    /// The turns of which something stands in the messages that this output may answer.
+    fn turns_before(&self, output: usize) -> HashSet<(TurnId, u32)> {
+        let parts = self.answered(output).flat_map(|(_, message)| message.parts.clone());
+        parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
+    }
+
+    /// The parts of a turn that were kept in the messages that this output may answer, and the message
+    /// that holds them.
+    fn kept_siblings(&self, turn: &Turn, alternative: u32, output: usize) -> Option<(usize, Vec<(usize, u32)>)> {
+        let parts = &turn.alternatives().get(alternative as usize)?.parts;
+        let siblings = self.answered(output).map(|(at, _)| (at, self.siblings(at, turn.id(), alternative, parts)));
+        siblings.into_iter().find(|(_, siblings)| !siblings.is_empty())
     }
 
     /// The whole thinking parts that stood before calls of which nothing was kept.

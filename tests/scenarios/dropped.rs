@@ -301,3 +301,39 @@ async fn a_dropped_call_of_claude_joins_its_sibling_behind_the_thinking_g26() {
         gateway.took(1);
     }
 }
+
+#[tokio::test]
+async fn without_ids_a_dropped_call_joins_the_siblings_that_were_kept_g13() {
+    let client = Client::new(VERTEX, How::Sse);
+    for apart in [false, true] {
+        for kept in 0..3 {
+            let (gateway, first) = begin(&client, three()).await;
+            let mut history = vec![user("Go"), model([first.kept()["parts"][kept].clone()])];
+            let outputs = back(&first, &[0, 1, 2]);
+            match apart {
+                true => history.extend(outputs.into_iter().map(|output| says([output]))),
+                false => history.push(says(outputs)),
+            }
+            let second = gateway.ask(&client, &history).await;
+            let sent = second.upstream();
+            assert_eq!(sent.len(), history.len(), "{kept} {apart}");
+            (0..3).for_each(|at| is_call(&sent[1]["parts"][at], &first, at));
+            gateway.took(1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_ids_the_call_of_a_later_turn_comes_back_where_it_stood_g13() {
+    let client = Client::new(VERTEX, How::Sse);
+    let gateway = Gateway::says([call("ls", json!({"path": "/"})), call("ls", json!({"path": "/"})), text("Done.")]);
+    let first = gateway.ask(&client, &[user("Go")]).await;
+    let mut history = vec![user("Go"), first.kept(), says(back(&first, &[0]))];
+    let second = gateway.ask(&client, &history).await;
+    history.push(says(back(&second, &[0])));
+    let third = gateway.ask(&client, &history).await;
+    let sent = third.upstream();
+    is_call(&sent[1]["parts"][0], &first, 0);
+    is_call(&sent[3]["parts"][0], &second, 0);
+    gateway.took(2);
+}
