@@ -65,13 +65,31 @@ async fn numbers_compare_by_their_exact_value_g13() {
 
 #[tokio::test]
 async fn absent_and_empty_arguments_are_the_same_g13() {
-    for args in [json!({}), json!({})] {
-        assert!(restores(args.clone(), None, json!({})).await);
-        assert!(restores(args.clone(), Some(json!({})), json!({})).await);
-        assert!(restores(args.clone(), Some(Value::Null), json!({})).await);
-    }
+    let none = || json!({});
+    assert!(restores(none(), None, none()).await);
+    assert!(restores(none(), Some(none()), none()).await);
+    assert!(restores(none(), Some(Value::Null), none()).await);
     assert!(!restores(json!({"a": 1}), None, json!({})).await);
     assert!(!restores(json!({"a": 1}), Some(json!({})), json!({})).await);
+}
+
+#[tokio::test]
+async fn a_call_that_came_without_arguments_is_found_however_they_are_written_g13() {
+    let signature = "Signature+of+a+call+";
+    for came in [json!({"name": "f"}), json!({"name": "f", "args": null}), json!({"name": "f", "args": {}})] {
+        for kept in [json!({"name": "f"}), json!({"name": "f", "args": null}), json!({"args": {}, "name": "f"})] {
+            let gateway = Gateway::says([]);
+            let client = Client::new(VERTEX, How::Sse);
+            let part = json!({"functionCall": came, "thoughtSignature": signature});
+            let content = model([part]);
+            gateway.answer_next(Canned::sse([json!({"candidates": [{"content": content, "finishReason": "STOP"}]})]));
+            gateway.ask(&client, &[user("Go")]).await;
+            gateway.answer_next(Canned::json(&json!({})));
+            let content = model([json!({ "functionCall": kept })]);
+            let answer = gateway.ask(&client, &[user("Go"), content.clone(), outputs(&content)]).await;
+            assert_eq!(answer.signature(1, 0), signature, "{came} {kept}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -99,9 +117,8 @@ fn declares(field: &str, schema: &Value) -> Value {
 
 #[tokio::test]
 async fn arguments_that_only_gained_declared_defaults_are_the_same_call_g13() {
-    let upper = |name: &str| if name.is_empty() { "OBJECT" } else { "STRING" };
-    let schema = json!({"type": upper(""), "properties": {
-        "path": {"type": upper("path")},
+    let schema = json!({"type": "OBJECT", "properties": {
+        "path": {"type": "STRING"},
         "depth": {"type": "INTEGER", "default": 3},
         "force": {"type": "BOOLEAN", "default": false},
         "options": {"type": "OBJECT", "properties": {"color": {"type": "STRING", "default": "auto"}, "size": {"type": "NUMBER"}}},
