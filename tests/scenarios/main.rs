@@ -4,6 +4,7 @@
 
 mod arguments;
 mod client;
+mod derived;
 mod dropped;
 mod equal;
 mod faces;
