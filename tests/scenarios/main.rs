@@ -11,5 +11,6 @@ mod faces;
 mod histories;
 mod isolation;
 mod lost;
+mod mangled;
 mod parts;
 mod refusals;
