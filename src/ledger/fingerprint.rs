@@ -28,6 +28,7 @@ pub(crate) enum Tag {
 }
 
 /// A hash that is being taken.
+#[derive(Clone)]
 pub(crate) struct Running(Box<blake3::Hasher>);
 
 impl Running {

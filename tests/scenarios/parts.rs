@@ -346,3 +346,23 @@ async fn thoughts_that_the_client_kept_get_their_signature_g26() {
         gateway.took(1);
     }
 }
+
+#[tokio::test]
+async fn texts_that_were_merged_over_a_dropped_thought_keep_the_signature_of_the_last_g8() {
+    for how in WAYS {
+        let think = || Say::thought("Hm.");
+        let turn = Turn::new([Say::text("One. "), think(), Say::text("Two. "), think(), Say::text("Three.")]);
+        let gateway = Gateway::says([turn]);
+        let client = Client::new(API, how);
+        let first = gateway.ask(&client, &[user("Go")]).await;
+        let merged = first.kept();
+        assert_eq!(merged["parts"], json!([{"text": "One. Two. Three."}]));
+        let apart = model(["One. ", "Two. ", "Three."].map(|text| json!({ "text": text })));
+        for (content, last) in [(merged, 0), (apart, 2), (unsigned(&first.whole()), usize::MAX)] {
+            let second = gateway.ask(&client, &[user("Go"), content, user("On")]).await;
+            assert_eq!(gateway.restored(&second), [0], "{how:?} {last}");
+            assert!(last == usize::MAX || second.signature(1, last) == first.signatures()[0]);
+            gateway.took(1);
+        }
+    }
+}

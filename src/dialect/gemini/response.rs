@@ -48,6 +48,9 @@ struct Seen {
 
 struct Run {
     hash: Running,
+    /// The hash of this run and of those before it from which only thoughts part it: clients that drop
+    /// the thoughts merge them.
+    joined: Option<Running>,
     length: u32,
     chunks: u32,
     /// A signature on an empty part closed the run; what follows is another one.
@@ -264,6 +267,14 @@ impl Candidate {
         self.parts.push(Seen { part, run: None, pieces: None });
     }
 
+    /// The hash of the unsigned text before the thoughts at the end, which a new run of text continues.
+    fn joined(&self, kind: Kind) -> Option<Running> {
+        let mut before = self.parts.iter().rev().skip_while(|seen| seen.part.kind == Kind::Thought);
+        let text = before.next().filter(|seen| kind == Kind::Text && seen.part.kind == Kind::Text)?;
+        let run = text.run.as_ref().filter(|run| !run.closed && text.part.state.is_none())?;
+        Some(run.joined.as_ref().unwrap_or(&run.hash).clone())
+    }
+
     /// Whether the last thought still waits for its signature.
     fn is_thinking(&self) -> bool {
         let mut thoughts = self.parts.iter().rev().filter(|seen| seen.part.kind == Kind::Thought);
@@ -275,7 +286,8 @@ impl Candidate {
         let hash = Running::new(key, Tag::Thought);
         let mut part = TurnPart::new(Kind::Thought, hash.anchor());
         part.state = Some(state);
-        let run = Run { hash, length: 0, chunks: 1, closed: true, text: Some(Vec::new()), signed_chunk: None };
+        let run =
+            Run { hash, joined: None, length: 0, chunks: 1, closed: true, text: Some(Vec::new()), signed_chunk: None };
         self.parts.push(Seen { part, run: Some(run), pieces: None });
     }
 
@@ -306,10 +318,12 @@ impl Candidate {
         });
         if !goes_on {
             let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
+            let joined = self.joined(kind);
             self.parts.push(Seen {
                 part: TurnPart::new(kind, Anchor::from_bytes([0; 16])),
                 run: Some(Run {
                     hash: Running::new(key, tag),
+                    joined,
                     length: 0,
                     chunks: 0,
                     closed: false,
@@ -323,6 +337,9 @@ impl Candidate {
         let mut length = 0_usize;
         text.decoded(&mut |bytes| {
             run.hash.update(bytes);
+            if let Some(joined) = &mut run.joined {
+                joined.update(bytes);
+            }
             length += bytes.len();
         });
         run.length = run.length.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
@@ -410,6 +427,9 @@ impl Seen {
             }
             if part.state_at == Some(run.length) {
                 part.state_at = None;
+            }
+            if let (Some(joined), None) = (&run.joined, part.state_at) {
+                part.aliases = part.aliases.iter().copied().chain([joined.anchor()]).collect();
             }
             if let (Some(text), Some(state)) = (&run.text, &part.state) {
                 part.whole = Some(whole_thought(text, state));
