@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::survey::Around;
 use crate::{
-    dialect::{Author, Dialect, History, PartKind, ToolDefaults},
+    dialect::{Author, Dialect, History, Message, PartKind, ToolDefaults},
     ledger::{
         ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         fingerprint::{Running, Tag},
@@ -593,12 +593,15 @@ impl<'a> Work<'a> {
         for whole in [true, false] {
             without_id.retain(|(output, name)| {
                 let message = history.parts[*output].message;
-                let fits = |turn: usize| match whole {
-                    true => self.was_made_at(turns[turn], message),
-                    false => self.neighbours_agree(turns[turn], message),
+                let beside = self.turns_before(message);
+                let fits = |(turn, alternative, _): &(usize, u32, u32)| match whole {
+                    true => {
+                        beside.contains(&(turns[*turn].id(), *alternative)) || self.was_made_at(turns[*turn], message)
+                    }
+                    false => self.neighbours_agree(turns[*turn], message),
                 };
                 let calls = by_name.get(&**name).into_iter().flatten();
-                let mut calls = calls.filter(|call| fits(call.0) && !used.contains(*call));
+                let mut calls = calls.filter(|call| fits(call) && !used.contains(*call));
                 let (Some(call), None) = (calls.next().copied(), calls.next()) else { return true };
                 used.insert(call);
                 found.push((call.0, call.1, call.2, *output));
@@ -633,13 +636,10 @@ impl<'a> Work<'a> {
         let parts = &remembered.parts;
         let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
         self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        // Where siblings were kept, in the model's messages right before the output, the calls join them.
-        let run = history.messages[..output]
-            .iter()
-            .enumerate()
-            .rev()
-            .take_while(|(_, message)| message.author == Author::Model);
-        let mut messages: Vec<usize> = run.map(|(at, _)| at).collect();
+        let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
+        self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
+        // Where siblings were kept, in the model's messages right before the outputs, the calls join them.
+        let mut messages: Vec<usize> = self.answered(output).map(|(at, _)| at).collect();
         messages.reverse();
         let mut kept = Vec::new();
         for message in messages {
@@ -656,19 +656,64 @@ impl<'a> Work<'a> {
             }
             return;
         }
-        let whole: Vec<Bytes> = calls.iter().filter_map(|(part, _)| parts[*part as usize].whole.clone()).collect();
+        let mut inserted = self.thoughts_before(turn, alternative, calls);
+        self.plan.restored += u32::try_from(inserted.len()).unwrap_or(u32::MAX);
+        inserted.extend(calls.iter().map(|(part, _)| *part));
+        inserted.sort_unstable();
+        let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
+        let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
         let bytes = [&self.restorer.dialect.message(&whole)[..], b","].concat();
         let at = history.messages[output].span.start;
-        let items = (0..).zip(calls).filter(|(_, (part, _))| parts[*part as usize].state.is_some());
-        let items = items.map(|(position, (part, _))| Placed {
-            item: item(*part),
+        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
+        let items = items.map(|(position, (index, part))| Placed {
+            item: item(index),
             content: output,
             part: position,
-            call: parts[*part as usize].name.clone(),
+            call: part.name.clone().filter(|_| part.kind == Kind::Call),
             at: usize::MAX,
         });
         self.plan.edits.push(Edit { range: at..at, bytes: bytes.into(), items: items.collect(), structural: true });
         self.insertions.push(Insertion::Message { before: output });
+    }
+
+    /// The model's messages right before the outputs of which this message is one, last first.
+    fn answered(&self, output: usize) -> impl Iterator<Item = (usize, &Message)> {
+        let history = self.restorer.history;
+        let outputs_only = |message: &&Message| {
+            let parts = &history.parts[message.parts.clone()];
+            message.author == Author::Client && parts.iter().all(|part| part.kind == PartKind::Output)
+        };
+        let outputs = history.messages[..output].iter().rev().take_while(outputs_only).count();
+        let run = history.messages[..output - outputs].iter().enumerate().rev();
+        run.take_while(|(_, message)| message.author == Author::Model)
+    }
+
+    /// The turns of which something stands in the messages that this output may answer.
+    fn turns_before(&self, output: usize) -> HashSet<(TurnId, u32)> {
+        let parts = self.answered(output).flat_map(|(_, message)| message.parts.clone());
+        parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
+    }
+
+    /// The whole thinking parts that stood before calls of which nothing was kept.
+    fn thoughts_before(&self, turn: &Turn, alternative: u32, calls: &[(u32, usize)]) -> Vec<u32> {
+        let restorer = self.restorer;
+        let (Some(remembered), false) = (turn.alternatives().get(alternative as usize), restorer.history.thinking_off)
+        else {
+            return Vec::new();
+        };
+        let last = calls.last().map_or(0, |(part, _)| *part);
+        let thoughts = (0..last).zip(&remembered.parts);
+        let thoughts = thoughts.filter(|(_, part)| part.kind == Kind::Thought && part.whole.is_some());
+        let thoughts: Vec<u32> = thoughts.map(|(index, _)| index).collect();
+        // They come back all together, and no part twice.
+        let unfit = thoughts.iter().any(|index| {
+            let item = ItemRef::new(turn.id(), alternative, *index);
+            let part = &remembered.parts[*index as usize];
+            restorer.refused.contains(&item)
+                || self.assigned.values().any(|assigned| *assigned == item)
+                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+        });
+        if unfit { Vec::new() } else { thoughts }
     }
 
     /// The parts of a message that belong to a turn, with their positions in it.

@@ -230,6 +230,11 @@ impl Surroundings for Around<'_> {
         })
     }
 
+    fn continued(&self, before: Anchor, from: usize, to: usize) -> Anchor {
+        let survey = self.survey();
+        survey.trace.continued(before, survey.start(from)..survey.start(to))
+    }
+
     fn occurrence(&self, place: &Place) -> u32 {
         self.survey().occurrence(place)
     }

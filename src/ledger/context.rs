@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use super::{
     Anchor,
     fingerprint::{self, Tag},
@@ -69,6 +71,7 @@ impl Context {
 pub(crate) struct Trace {
     key: HashKey,
     system: Anchor,
+    units: Vec<Anchor>,
     /// `chain[n]` covers the first n units.
     chain: Vec<Anchor>,
     /// `rolling[n]` is a polynomial over the first n units, from which any window can be had.
@@ -97,6 +100,7 @@ impl Trace {
         Self {
             key: key.clone(),
             system,
+            units: Vec::new(),
             chain: vec![fingerprint::bytes(key, Tag::Chain, b"")],
             rolling: vec![0],
             powers: vec![number(&seed) | 1],
@@ -105,14 +109,25 @@ impl Trace {
 
     pub(crate) fn push(&mut self, unit: Anchor) {
         let (Some(chain), Some(rolling)) = (self.chain.last(), self.rolling.last()) else { return };
-        let chain = fingerprint::pair(&self.key, Tag::Chain, chain, &unit);
+        let link = self.link(chain, &unit);
         let rolling = (multiply(*rolling, self.powers[0]) + number(&unit)) % PRIME;
-        self.chain.push(chain);
+        self.chain.push(link);
+        self.units.push(unit);
         self.rolling.push(rolling);
         if self.chain.len() > 1 << self.powers.len() {
             let last = self.powers[self.powers.len() - 1];
             self.powers.push(multiply(last, last));
         }
+    }
+
+    fn link(&self, chain: &Anchor, unit: &Anchor) -> Anchor {
+        fingerprint::pair(&self.key, Tag::Chain, chain, unit)
+    }
+
+    /// What the fingerprint `before` of everything before these units becomes with them.
+    pub(crate) fn continued(&self, before: Anchor, units: Range<usize>) -> Anchor {
+        let units = self.units.get(units).unwrap_or_default();
+        units.iter().fold(before, |chain, unit| self.link(&chain, unit))
     }
 
     /// How many units there are.
@@ -169,6 +184,14 @@ mod tests {
         assert_ne!(one.window(8, 3), other.window(8, 3));
         assert_ne!(one.before(8), other.before(8));
         assert_eq!(one.window(8, 4), None);
+    }
+
+    #[test]
+    fn a_history_can_be_continued_with_the_units_of_another() {
+        let (long, short) = (trace(b"0123456789abcd"), trace(b"89ab"));
+        assert_eq!(short.continued(long.before(8), 0..4), long.before(12));
+        assert_ne!(short.continued(long.before(6), 0..4), long.before(10));
+        assert_eq!(short.continued(long.before(6), 2..2), long.before(6));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) enum Tag {
 ///
 /// What is short is collected and hashed in one go: a hasher for content of any length is large, and
 /// most of what is hashed here is not.
+#[derive(Clone)]
 pub(crate) struct Running {
     key: HashKey,
     short: Vec<u8>,

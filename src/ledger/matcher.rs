@@ -6,7 +6,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
@@ -44,6 +44,10 @@ pub(crate) trait Surroundings {
 
     /// Whether the history holds this state already, at whichever part.
     fn holds(&self, state: &Item) -> bool;
+
+    /// What the fingerprint `before` of everything before the message `from` becomes with the units from
+    /// there to the message `to`.
+    fn continued(&self, before: Anchor, from: usize, to: usize) -> Anchor;
 
     /// The number of equal parts in the history before the place.
     fn occurrence(&self, place: &Place) -> u32;
@@ -129,6 +133,9 @@ pub(crate) type AnchorMap<V> = HashMap<Anchor, V, BuildHasherDefault<Passthrough
 /// More remembered parts than this that fit only by their reduced content are not looked at.
 const MAX_REDUCED: usize = 64;
 
+/// No more units than these are hashed to find out which equal parts belong to which neighbours.
+const MAX_CONTINUED: usize = 1 << 16;
+
 /// A remembered part that may be one of the places of a bucket.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -156,6 +163,8 @@ pub(crate) struct Matcher<'a> {
     ids: OnceCell<HashMap<&'a str, u32>>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: OwnMap<usize, u32>,
+    /// The messages whose turn is known, and that turn.
+    known: BTreeMap<usize, usize>,
 }
 
 impl<'a> Matcher<'a> {
@@ -171,6 +180,7 @@ impl<'a> Matcher<'a> {
             used: OwnSet::default(),
             ids: OnceCell::new(),
             chosen: OwnMap::default(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -293,7 +303,8 @@ impl<'a> Matcher<'a> {
         !self.used.contains(&(candidate.turn, candidate.alternative, candidate.part))
     }
 
-    fn take(&mut self, place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+    fn take(&mut self, places: &[Place], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+        self.known.insert(places[place].starts[0], candidate.turn);
         self.used.insert((candidate.turn, candidate.alternative, candidate.part));
         self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
         let turn = self.turns[candidate.turn].id();
@@ -312,7 +323,7 @@ impl<'a> Matcher<'a> {
             && self.is_free(candidate)
             && part.state.as_ref().is_none_or(|state| !self.surroundings.holds(state));
         if fits {
-            self.take(*at, candidate, outcomes);
+            self.take(places, *at, candidate, outcomes);
         }
         fits
     }
@@ -371,7 +382,7 @@ impl<'a> Matcher<'a> {
             let sharing = &by_id[id];
             let proven = self.count_of(id) == 1 && is_native(id, self.part(&sharing[0]).name.as_deref());
             if group.len() == 1 && sharing.len() == 1 && (proven || self.strictness == Strictness::Known) {
-                self.take(group[0], &sharing[0], outcomes);
+                self.take(places, group[0], &sharing[0], outcomes);
             } else {
                 self.by_context(places, group, sharing.clone(), outcomes);
             }
@@ -396,7 +407,7 @@ impl<'a> Matcher<'a> {
         }
         let known = self.strictness == Strictness::Known;
         if known && open.len() == 1 && candidates.len() == 1 && !self.stood(&places[open[0]], &candidates[0]) {
-            return self.take(open[0], &candidates[0], outcomes);
+            return self.take(places, open[0], &candidates[0], outcomes);
         }
         self.by_history(places, &open, &candidates, outcomes);
         self.sift(&mut open, &mut candidates, outcomes);
@@ -412,6 +423,8 @@ impl<'a> Matcher<'a> {
             self.by_window(places, level, &open, &candidates, outcomes);
             self.sift(&mut open, &mut candidates, outcomes);
         }
+        self.by_neighbours(places, &open, &candidates, outcomes);
+        self.sift(&mut open, &mut candidates, outcomes);
         if open.is_empty() || candidates.is_empty() {
             return;
         }
@@ -419,7 +432,7 @@ impl<'a> Matcher<'a> {
         match pairs {
             Some(mut pairs) => {
                 pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
-                self.take_all(&pairs, outcomes);
+                self.take_all(places, &pairs, outcomes);
             }
             None => open.iter().for_each(|place| outcomes[*place] = Outcome::Ambiguous),
         }
@@ -450,9 +463,9 @@ impl<'a> Matcher<'a> {
         candidates.retain(|candidate| self.is_free(candidate));
     }
 
-    fn take_all(&mut self, pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
+    fn take_all(&mut self, places: &[Place], pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
         for (place, candidate) in pairs {
-            self.take(*place, candidate, outcomes);
+            self.take(places, *place, candidate, outcomes);
         }
     }
 
@@ -477,7 +490,7 @@ impl<'a> Matcher<'a> {
         }
         for (before, group) in groups {
             let pairs = self.newest(&group, &by_before[&before]);
-            self.take_all(&pairs, outcomes);
+            self.take_all(places, &pairs, outcomes);
         }
     }
 
@@ -517,7 +530,7 @@ impl<'a> Matcher<'a> {
             });
             if let Some(mut pairs) = pairs {
                 pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
-                self.take_all(&pairs, outcomes);
+                self.take_all(places, &pairs, outcomes);
             }
         }
     }
@@ -540,6 +553,55 @@ impl<'a> Matcher<'a> {
         open.iter().copied().zip(parts).collect()
     }
 
+    /// The turn stood right before, or right behind, another one that is known already: what stands
+    /// between them in this history leads from the history of the one to that of the other.
+    fn by_neighbours(&mut self, places: &[Place], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
+        let around = self.surroundings;
+        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for place in open {
+            groups.entry(places[*place].starts[0]).or_default().push(*place);
+        }
+        let mut by_depth: HashMap<usize, Vec<Candidate>> = HashMap::new();
+        for candidate in candidates {
+            by_depth.entry(self.turns[candidate.turn].context().depth() as usize).or_default().push(*candidate);
+        }
+        let mut budget = MAX_CONTINUED;
+        let forth = groups.iter().map(|(start, group)| (start, group, false));
+        for (start, group, behind) in groups.iter().rev().map(|(start, group)| (start, group, true)).chain(forth) {
+            if group.iter().any(|place| matches!(outcomes[*place], Outcome::Found(_))) {
+                continue;
+            }
+            let neighbour =
+                if behind { self.known.range(start + 1..).next() } else { self.known.range(..start).next_back() };
+            let Some((message, turn)) = neighbour else { continue };
+            let context = self.turns[*turn].context();
+            let Some(depth) = (context.depth() as usize + around.depth(*start)).checked_sub(around.depth(*message))
+            else {
+                continue;
+            };
+            let length = around.depth(*message).abs_diff(around.depth(*start));
+            let ahead = (!behind).then(|| around.continued(context.before(), *message, *start));
+            let mut proven = Vec::new();
+            for candidate in by_depth.get(&depth).into_iter().flatten().rev() {
+                if budget < length {
+                    return;
+                }
+                budget -= length;
+                let before = self.turns[candidate.turn].context().before();
+                let fits = match ahead {
+                    Some(ahead) => ahead == before,
+                    None => around.continued(before, *start, *message) == context.before(),
+                };
+                if fits && self.is_free(candidate) {
+                    proven.push(*candidate);
+                }
+            }
+            proven.reverse();
+            let pairs = self.newest(group, &proven);
+            self.take_all(places, &pairs, outcomes);
+        }
+    }
+
     /// Equal parts at different places of a history whose length before them is what it was.
     fn by_occurrence(
         &self,
@@ -547,6 +609,10 @@ impl<'a> Matcher<'a> {
         open: &[usize],
         candidates: &[Candidate],
     ) -> Option<Vec<(usize, Candidate)>> {
+        if open.len() < candidates.len() {
+            // Some of them were cut off, and nothing tells how many stood before these.
+            return None;
+        }
         let mut by_ordinal: HashMap<(u32, usize), Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
             let depth = self.turns[candidate.turn].context().depth() as usize;

@@ -50,6 +50,9 @@ struct Seen {
 struct Run {
     /// `None` once another part has followed: then the part has its anchor.
     hash: Option<Running>,
+    /// The hash of this run and of those before it from which only thoughts part it: clients that drop
+    /// the thoughts merge them.
+    joined: Option<Running>,
     length: u32,
     chunks: u32,
     /// A signature on an empty part closed the run; what follows is another one.
@@ -214,8 +217,13 @@ impl GeminiRecorder {
             PartKind::Text | PartKind::Thought => {
                 let (Some(text), Some(kind)) = (part.text(), part.remembered_kind()) else { return };
                 if text.is_empty() {
-                    if let Some(state) = state {
-                        candidate.carry(kind, state);
+                    match state {
+                        // Thinking that is not shown is state all the same.
+                        Some(state) if whole_thoughts && kind == Kind::Thought && !candidate.is_thinking() => {
+                            candidate.hidden_thought(&key, state);
+                        }
+                        Some(state) => candidate.carry(kind, state),
+                        None => {}
                     }
                     return;
                 }
@@ -283,14 +291,50 @@ impl Candidate {
         self.begin(Seen { part, run: None, pieces: None });
     }
 
-    /// Begins a part. The one before it is over, and need not be ready for more.
+    /// Begins a part. Those before it are over, and need not be ready for more; only a run of text that
+    /// thoughts follow may be continued behind them.
     fn begin(&mut self, seen: Seen) {
-        if let Some(Seen { part, run: Some(run), .. }) = self.parts.last_mut()
-            && let Some(hash) = run.hash.take()
-        {
-            part.anchor = hash.anchor();
+        let is_thought = seen.part.kind == Kind::Thought;
+        if let Some(text) = self.text_before_thoughts().filter(|_| !is_thought) {
+            text.seal();
+        }
+        if let Some(last) = self.parts.last_mut().filter(|last| !is_thought || last.part.kind != Kind::Text) {
+            last.seal();
         }
         self.parts.push(seen);
+    }
+
+    /// The text at the end, not counting the thoughts after it.
+    fn text_before_thoughts(&mut self) -> Option<&mut Seen> {
+        let mut before = self.parts.iter_mut().rev().skip_while(|seen| seen.part.kind == Kind::Thought);
+        before.next().filter(|seen| seen.part.kind == Kind::Text)
+    }
+
+    /// The hash of the unsigned text before the thoughts at the end, which a new run of text continues.
+    fn joined(&mut self, kind: Kind) -> Option<Running> {
+        let Seen { part, run, .. } = self.text_before_thoughts().filter(|_| kind == Kind::Text)?;
+        let run = run.as_mut().filter(|run| !run.closed && part.state.is_none())?;
+        if let Some(hash) = &run.hash {
+            part.anchor = hash.anchor();
+        }
+        let hash = run.hash.take();
+        run.joined.take().or(hash)
+    }
+
+    /// Whether the last thought still waits for its signature.
+    fn is_thinking(&self) -> bool {
+        let mut thoughts = self.parts.iter().rev().filter(|seen| seen.part.kind == Kind::Thought);
+        thoughts.next().is_some_and(|seen| seen.part.state.is_none())
+    }
+
+    /// A thought of which there is nothing but its signature.
+    fn hidden_thought(&mut self, key: &HashKey, state: Item) {
+        let hash = Running::new(key, Tag::Thought);
+        let mut part = TurnPart::new(Kind::Thought, hash.anchor());
+        part.state = Some(state);
+        let text = Some(Vec::new());
+        let run = Run { hash: None, joined: None, length: 0, chunks: 1, closed: true, text, signed_chunk: None };
+        self.begin(Seen { part, run: Some(run), pieces: None });
     }
 
     /// A signature that came alone, on an empty part: it belongs to the nearest part before it of the
@@ -320,10 +364,12 @@ impl Candidate {
         });
         if !goes_on {
             let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
+            let joined = self.joined(kind);
             self.begin(Seen {
                 part: TurnPart::new(kind, Anchor::from_bytes([0; 16])),
                 run: Some(Run {
                     hash: Some(Running::new(key, tag)),
+                    joined,
                     length: 0,
                     chunks: 0,
                     closed: false,
@@ -338,6 +384,9 @@ impl Candidate {
         text.decoded(&mut |bytes| {
             if let Some(hash) = &mut run.hash {
                 hash.update(bytes);
+            }
+            if let Some(joined) = &mut run.joined {
+                joined.update(bytes);
             }
             length += bytes.len();
         });
@@ -409,6 +458,13 @@ fn continues_call(span: &[u8], mentions: bool) -> bool {
 }
 
 impl Seen {
+    /// Gives back what a run that is over needs no more.
+    fn seal(&mut self) {
+        if let Some(hash) = self.run.as_mut().and_then(|run| run.hash.take()) {
+            self.part.anchor = hash.anchor();
+        }
+    }
+
     /// The part as it is remembered; `None` while it is not whole.
     fn finished(&self, complete: bool, is_last: bool) -> Option<TurnPart> {
         if self.pieces.as_ref().is_some_and(|pieces| pieces.open) {
@@ -428,6 +484,9 @@ impl Seen {
             }
             if part.state_at == Some(run.length) {
                 part.state_at = None;
+            }
+            if let (Some(joined), None) = (&run.joined, part.state_at) {
+                part.aliases = part.aliases.iter().copied().chain([joined.anchor()]).collect();
             }
             if let (Some(text), Some(state)) = (&run.text, &part.state) {
                 part.whole = Some(whole_thought(text, state));
