@@ -624,7 +624,8 @@ impl Model {
         let at = self.ledgers.iter().position(|(scope, _)| *scope == n);
         let mut turns = at.map_or_else(Vec::new, |at| self.ledgers.remove(at).1);
         let same = turns.iter().position(|held| held.id() == turn.id());
-        let stale = same.is_some_and(|at| turn.is_provisional() && !turns[at].is_provisional());
+        let progress = |turn: &Turn| (!turn.is_provisional(), turn.items());
+        let stale = same.is_some_and(|at| progress(turn) < progress(&turns[at]));
         if !stale {
             match same {
                 Some(at) => turns[at] = turn.clone(),

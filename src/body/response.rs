@@ -194,8 +194,9 @@ fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, end
                 Some(Err(_)) => observer.interrupted(),
                 None => observer.finish(),
             };
-            // A caller that asks whether this was the last frame does not poll again.
-            if ended { commit.or_else(|| observer.finish()) } else { commit }
+            // A caller that asks whether this was the last frame does not poll again. What the end of the
+            // body brings contains all that came before.
+            if ended { observer.finish().or(commit) } else { commit }
         }
         Watching::Classifier(classifier) => {
             if let Some(Ok(frame)) = next

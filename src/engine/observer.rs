@@ -193,7 +193,8 @@ impl Observer {
     }
 
     fn event(&mut self, json: &[u8], change: &mut Change) {
-        if self.over {
+        // Relays keep a stream alive with empty events, and end those of every protocol alike.
+        if self.over || matches!(json.trim_ascii(), b"" | b"[DONE]") {
             return;
         }
         let progress = self.recorder.event(json);
@@ -226,6 +227,21 @@ impl Observer {
             }
             _ => {}
         }
+        if self.committed {
+            // The end was seen before the error, so the turn is stored already.
+            change.forget.extend(self.items());
+        }
+    }
+
+    /// Where the items of this response are held once it is stored.
+    fn items(&self) -> Vec<ItemRef> {
+        let alternatives = self.recorder.turn(true);
+        let items = (0..).zip(&alternatives).flat_map(|(at, alternative)| {
+            let parts = (0..).zip(&alternative.parts);
+            let holds = parts.filter(|(_, part)| part.state.is_some() || part.whole.is_some());
+            holds.map(move |(part, _)| ItemRef::new(self.id, at, part))
+        });
+        items.collect()
     }
 
     fn give_up(&mut self, reason: Unobserved) {

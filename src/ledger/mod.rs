@@ -94,8 +94,9 @@ impl Ledger {
     /// turns go until the ledger is within `limits`.
     ///
     /// Appending the same turn again changes nothing. A completed turn drops the provisional ones
-    /// that had the same preceding history; a provisional turn that arrives after the completed one
-    /// of the same id is ignored.
+    /// that had the same preceding history. Appends of one turn may overtake each other: a version
+    /// that holds fewer items than the one that is there, or is provisional where that is complete, is
+    /// ignored.
     ///
     /// Returns how many turns went to make room; a turn that is over the limits on its own is not
     /// taken and counts as gone.
@@ -110,8 +111,7 @@ impl Ledger {
         }
         let held = self.position(turn.id());
         if let Some(at) = held
-            && turn.is_provisional()
-            && !self.turns[at].turn.is_provisional()
+            && is_older(&turn, &self.turns[at].turn)
         {
             return 0;
         }
@@ -219,6 +219,12 @@ impl fmt::Debug for Ledger {
     }
 }
 
+/// Whether a version of a turn was made before another: what follows only ever adds to it.
+fn is_older(turn: &Turn, held: &Turn) -> bool {
+    let progress = |turn: &Turn| (!turn.is_provisional(), turn.items());
+    progress(turn) < progress(held)
+}
+
 /// Ids are drawn at random, so that any part of them tells nearly all turns apart.
 fn key_of(id: TurnId) -> u64 {
     id.value() as u64
@@ -279,6 +285,14 @@ mod tests {
         ledger.append(turn(1, 1, false, &["a", "late"]), &Limits::default());
         assert_eq!(ids(&ledger), [1, 2]);
         assert_eq!(ledger.items(), 3);
+    }
+
+    /// Rules 8 and 10.
+    #[test]
+    fn an_older_version_of_a_turn_takes_nothing_back() {
+        let mut ledger = filled([turn(1, 1, false, &["a", "late"])]);
+        ledger.append(turn(1, 1, false, &["a"]), &Limits::default());
+        assert_eq!(ledger.items(), 2);
     }
 
     #[test]

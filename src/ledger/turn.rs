@@ -246,9 +246,9 @@ impl Turn {
         self.alternatives.get(at.alternative as usize)?.parts.get(at.part as usize)
     }
 
-    /// The same turn without the state at this address; `None` if there is none.
+    /// The same turn without the item at this address; `None` if there is none.
     pub(crate) fn without(&self, at: &ItemRef) -> Option<Self> {
-        self.part(at)?.state.as_ref()?;
+        self.part(at).filter(|part| part.items() > 0)?;
         let mut alternatives = self.alternatives.clone();
         let part = &mut alternatives[at.alternative as usize].parts[at.part as usize];
         part.state = None;
