@@ -1,0 +1,9 @@
+//! The rules of the design, as those who use the layer see them.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commit;
+mod disconnect;
+mod transparency;
