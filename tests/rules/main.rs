@@ -6,4 +6,5 @@ mod support;
 
 mod commit;
 mod disconnect;
+mod healing;
 mod transparency;
