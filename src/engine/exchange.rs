@@ -175,13 +175,21 @@ pub struct Held {
 }
 
 /// What to do about a refusal.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Remedy {
     /// Nothing: the answer goes to the client as it came.
     None,
     /// Send this body instead, once. If that is refused too, the client gets the first answer.
     Retry(Bytes),
+}
+
+impl fmt::Debug for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Retry(body) => write!(f, "Retry({} bytes)", body.len()),
+        }
+    }
 }
 
 impl Exchange {
