@@ -7,4 +7,6 @@ mod support;
 mod commit;
 mod disconnect;
 mod healing;
+mod isolation;
+mod secrets;
 mod transparency;

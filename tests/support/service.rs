@@ -105,6 +105,11 @@ impl Inner {
         self
     }
 
+    /// Drops what was not asked for.
+    pub fn clear(&self) {
+        self.shared.acts.lock().unwrap().clear();
+    }
+
     pub fn readiness(&self, readiness: impl IntoIterator<Item = Ready>) {
         self.shared.readiness.lock().unwrap().extend(readiness);
     }
