@@ -48,12 +48,22 @@ enum Framing {
     Unknown,
     Sse {
         splitter: SseSplitter,
-        /// The event that the splitter will give next was read when its line was complete.
-        read_ahead: bool,
+        ahead: Ahead,
     },
     Json(JsonSplitter),
     /// Nothing can be read, or nothing need be read any more.
     Off,
+}
+
+/// What is known of the event that the splitter will give next, from its first line alone.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// The line was not complete yet.
+    Nothing,
+    /// The line is no document.
+    Looked,
+    /// The line was read when it was complete. It has this many bytes.
+    Read(usize),
 }
 
 pub(super) struct ObserverParts {
@@ -106,15 +116,17 @@ impl Observer {
         let mut framing = std::mem::replace(&mut self.framing, Framing::Off);
         let mut change = Change::default();
         match &mut framing {
-            Framing::Sse { splitter, read_ahead } => {
-                splitter.feed(piece, &mut |frame| self.frame(&frame, read_ahead, &mut change));
+            Framing::Sse { splitter, ahead } => {
+                splitter.feed(piece, &mut |frame| self.frame(&frame, ahead, &mut change));
                 // A client that reads line by line acts on an event before the blank line after it.
-                if !*read_ahead
+                if let Ahead::Nothing = ahead
                     && let Some(data) = splitter.pending()
-                    && is_document(data)
                 {
-                    *read_ahead = true;
-                    self.event(data, &mut change);
+                    *ahead = Ahead::Looked;
+                    if is_document(data) {
+                        *ahead = Ahead::Read(data.len());
+                        self.event(data, &mut change);
+                    }
                 }
             }
             Framing::Json(splitter) => splitter.feed(piece, &mut |element| self.element(&element, &mut change)),
@@ -130,12 +142,12 @@ impl Observer {
     pub fn finish(&mut self) -> Option<Commit> {
         let mut change = Change::default();
         match std::mem::replace(&mut self.framing, Framing::Off) {
-            Framing::Sse { mut splitter, mut read_ahead } => {
+            Framing::Sse { mut splitter, mut ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
                     let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(data));
                     if whole {
-                        self.frame(&frame, &mut read_ahead, &mut change);
+                        self.frame(&frame, &mut ahead, &mut change);
                     }
                 });
             }
@@ -170,17 +182,24 @@ impl Observer {
         self.framing = match piece.trim_ascii_start().first() {
             None => Framing::Unknown,
             Some(b'{' | b'[') => Framing::Json(JsonSplitter::new(max_event)),
-            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), read_ahead: false },
+            Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), ahead: Ahead::Nothing },
         };
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut bool, change: &mut Change) {
+    fn frame(&mut self, frame: &Frame<'_>, ahead: &mut Ahead, change: &mut Change) {
         match frame {
-            Frame::Event { .. } if std::mem::take(read_ahead) => {}
-            Frame::Event { data, .. } => self.event(data, change),
+            Frame::Event { data, .. } => match std::mem::replace(ahead, Ahead::Nothing) {
+                Ahead::Nothing | Ahead::Looked => self.event(data, change),
+                // Further lines make it another event than it seemed to be.
+                Ahead::Read(length) if data[length.min(data.len())..].trim_ascii().is_empty() => {}
+                Ahead::Read(_) => self.give_up(Unobserved::Malformed),
+            },
             // Some providers send an error as a bare line.
             Frame::Stray(line) => self.event(line, change),
-            Frame::Oversized => self.give_up(Unobserved::TooLarge),
+            Frame::Oversized => {
+                *ahead = Ahead::Nothing;
+                self.give_up(Unobserved::TooLarge);
+            }
         }
     }
 

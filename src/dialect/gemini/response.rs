@@ -85,7 +85,7 @@ impl GeminiRecorder {
         let mut cursor = Cursor::new(json);
         if cursor.peek() != Some(b'{') {
             cursor.skip()?;
-            return Ok(());
+            return Ok(cursor.end()?);
         }
         cursor.object(|cursor, key| {
             if key.is("response") && cursor.peek() == Some(b'{') {
@@ -99,7 +99,7 @@ impl GeminiRecorder {
             let key = key.decode();
             self.root_member(cursor, &key, progress)
         })?;
-        Ok(())
+        Ok(cursor.end()?)
     }
 
     fn root_member(&mut self, cursor: &mut Cursor<'_>, key: &[u8], progress: &mut Progress) -> Result<(), Unreadable> {
