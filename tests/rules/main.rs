@@ -7,6 +7,8 @@ mod support;
 mod commit;
 mod disconnect;
 mod healing;
+mod hostile;
 mod isolation;
 mod secrets;
+mod socket;
 mod transparency;
