@@ -140,6 +140,8 @@ pub(crate) struct Progress {
     pub(crate) missing: bool,
     /// The response cannot be remembered: a bound was reached, or it makes no sense.
     pub(crate) unobservable: bool,
+    /// It is a bound that was reached.
+    pub(crate) over_bounds: bool,
 }
 
 /// Every dialect, in the order in which they are asked.

@@ -14,6 +14,7 @@ use crate::{
     ledger::{Alternative, Anchor, Context, ItemRef, Turn, TurnId},
     scope::Scope,
     wire::{
+        json::Cursor,
         sse::{Frame, SseSplitter},
         stream::{Element, JsonSplitter},
     },
@@ -224,7 +225,8 @@ impl Observer {
             return self.failed(json, change);
         }
         if progress.unobservable {
-            return self.give_up(Unobserved::Malformed);
+            let reason = if progress.over_bounds { Unobserved::TooLarge } else { Unobserved::Malformed };
+            return self.give_up(reason);
         }
         self.ended = progress.ended;
         change.add(progress);
@@ -308,10 +310,8 @@ impl Observer {
 
 /// Whether a line of data is an event of its own, as far as its ends tell.
 fn is_document(data: &[u8]) -> bool {
-    let data = data.trim_ascii();
-    data.starts_with(b"{")
-        && data.ends_with(b"}")
-        && serde_json::from_slice::<&serde_json::value::RawValue>(data).is_ok()
+    let mut cursor = Cursor::new(data);
+    cursor.peek() == Some(b'{') && cursor.skip().is_ok() && cursor.end().is_ok()
 }
 
 /// What a piece of the body brought.

@@ -29,6 +29,7 @@ pub(in crate::dialect) struct GeminiRecorder {
     candidates: BTreeMap<u32, Candidate>,
     bytes: usize,
     unobservable: bool,
+    over_bounds: bool,
 }
 
 #[derive(Default)]
@@ -47,7 +48,8 @@ struct Seen {
 }
 
 struct Run {
-    hash: Running,
+    /// `None` once another part has followed: then the part has its anchor.
+    hash: Option<Running>,
     length: u32,
     chunks: u32,
     /// A signature on an empty part closed the run; what follows is another one.
@@ -78,6 +80,7 @@ impl GeminiRecorder {
             candidates: BTreeMap::new(),
             bytes: 0,
             unobservable: false,
+            over_bounds: false,
         }
     }
 
@@ -138,7 +141,7 @@ impl GeminiRecorder {
             Ok::<_, Unreadable>(())
         })?;
         if !self.candidates.contains_key(&index) && self.candidates.len() >= MAX_CANDIDATES {
-            self.unobservable = true;
+            self.over_bounds = true;
             return Ok(());
         }
         self.candidates.entry(index).or_default();
@@ -256,7 +259,17 @@ fn decoded(text: Option<&crate::wire::json::Str<'_>>) -> Option<Box<str>> {
 
 impl Candidate {
     fn push(&mut self, part: TurnPart) {
-        self.parts.push(Seen { part, run: None, pieces: None });
+        self.begin(Seen { part, run: None, pieces: None });
+    }
+
+    /// Begins a part. The one before it is over, and need not be ready for more.
+    fn begin(&mut self, seen: Seen) {
+        if let Some(Seen { part, run: Some(run), .. }) = self.parts.last_mut()
+            && let Some(hash) = run.hash.take()
+        {
+            part.anchor = hash.anchor();
+        }
+        self.parts.push(seen);
     }
 
     /// A signature that came alone, on an empty part: it belongs to the nearest part before it of the
@@ -286,10 +299,10 @@ impl Candidate {
         });
         if !goes_on {
             let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
-            self.parts.push(Seen {
+            self.begin(Seen {
                 part: TurnPart::new(kind, Anchor::from_bytes([0; 16])),
                 run: Some(Run {
-                    hash: Running::new(key, tag),
+                    hash: Some(Running::new(key, tag)),
                     length: 0,
                     chunks: 0,
                     closed: false,
@@ -302,7 +315,9 @@ impl Candidate {
         let Some(Seen { part: seen, run: Some(run), .. }) = self.parts.last_mut() else { return };
         let mut length = 0_usize;
         text.decoded(&mut |bytes| {
-            run.hash.update(bytes);
+            if let Some(hash) = &mut run.hash {
+                hash.update(bytes);
+            }
             length += bytes.len();
         });
         run.length = run.length.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
@@ -326,7 +341,7 @@ impl Candidate {
             seen.id = decoded(part.id.as_ref()).filter(|id| !id.is_empty());
             seen.name = decoded(part.name.as_ref());
             seen.state = state;
-            self.parts.push(Seen { part: seen, run: None, pieces: Some(Pieces { raw: Vec::new(), open: true }) });
+            self.begin(Seen { part: seen, run: None, pieces: Some(Pieces { raw: Vec::new(), open: true }) });
         } else if let Some(last) = self.parts.last_mut() {
             // The signature may come with any piece.
             if last.pieces.is_some() && last.part.state.is_none() {
@@ -384,7 +399,9 @@ impl Seen {
             if !complete && is_last && !run.closed {
                 return None;
             }
-            part.anchor = run.hash.anchor();
+            if let Some(hash) = &run.hash {
+                part.anchor = hash.anchor();
+            }
             if run.chunks > 1 {
                 part.aliases = run.signed_chunk.into_iter().collect();
             }
@@ -411,12 +428,14 @@ impl Recorder for GeminiRecorder {
         if !self.unobservable {
             // An event that is no JSON, or not of this protocol, may hide anything.
             let valid = std::str::from_utf8(json).is_ok() && self.read(json, &mut progress).is_ok();
-            self.unobservable |= !valid || self.is_over_bounds();
+            self.over_bounds |= self.is_over_bounds();
+            self.unobservable |= !valid || self.over_bounds;
             if self.unobservable {
                 self.candidates.clear();
             }
         }
         progress.unobservable = self.unobservable;
+        progress.over_bounds = self.over_bounds;
         progress.ended = !self.candidates.is_empty() && self.candidates.values().all(|candidate| candidate.finished);
         progress
     }
