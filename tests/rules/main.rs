@@ -9,6 +9,7 @@ mod disconnect;
 mod healing;
 mod hostile;
 mod isolation;
+mod limits;
 mod secrets;
 mod socket;
 mod transparency;

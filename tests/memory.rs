@@ -1,0 +1,127 @@
+//! Rule 11: what an open stream costs, however long it is.
+//!
+//! One test in a program of its own, because it counts what the whole program allocates.
+#![cfg(test)]
+
+mod support;
+
+use std::alloc::System;
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use support::{
+    gemini::{self, GENERATE, QUESTION, STREAM, call_part, event, sse},
+    now,
+};
+use tower_reasoning_replay::{
+    Engine, MemoryStore,
+    engine::{Answer, Observer},
+};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What an open stream may hold, in bytes.
+const OPEN: isize = 8 << 10;
+
+fn held(region: &Region<'_, System>) -> isize {
+    let change = region.change();
+    // Bytes that a reallocation adds count as allocated, those that it gives back as freed.
+    change.bytes_allocated as isize - change.bytes_deallocated as isize
+}
+
+fn observer(engine: &Engine, uri: &str) -> Box<Observer> {
+    let (head, ()) = gemini::post(uri).body(()).unwrap().into_parts();
+    let watch = engine.watch(&head).unwrap();
+    let mut exchange = now(engine.prepare(watch, &head, Bytes::from_static(QUESTION.as_bytes())));
+    let (response, ()) = Response::new(()).into_parts();
+    match exchange.answer(&response) {
+        Answer::Observe(observer) => observer,
+        _ => panic!("the answer is not observed"),
+    }
+}
+
+fn text(thought: bool) -> Value {
+    json!({"text": "Some words of an answer, \"quoted\" and 東京. ".repeat(8), "thought": thought})
+}
+
+#[test]
+fn an_open_stream_costs_little_and_always_the_same() {
+    let engine = Engine::builder(MemoryStore::new()).build().unwrap();
+    // Whatever is made once for all.
+    drop(observer(&engine, STREAM));
+
+    // Events without state, each in a frame and across frames.
+    let stream = sse(&vec![event(&[text(false)], None); 64]).into_bytes();
+    let array = gemini::array(&vec![event(&[text(false)], None); 64]).into_bytes();
+    let array = &[&array[..array.len() - 2], b",\n"].concat();
+    for (body, frame) in [(&stream, stream.len() / 64), (&stream, 61), (array, 61), (array, array.len() / 64)] {
+        let region = Region::new(ALLOCATOR);
+        let mut observer = observer(&engine, STREAM);
+        let mut feed = |skip: usize| {
+            for piece in body[skip..].chunks(frame) {
+                assert!(observer.feed(piece).is_none());
+            }
+        };
+        feed(0);
+        // The array opens once.
+        let skip = usize::from(body[0] == b'[');
+        feed(skip);
+        assert!(held(&region) <= OPEN, "{} bytes in frames of {frame}", held(&region));
+        let warm = Region::new(ALLOCATOR);
+        for _ in 0..8 {
+            feed(skip);
+        }
+        let change = warm.change();
+        assert_eq!((change.allocations, change.reallocations), (0, 0), "in frames of {frame}");
+        assert!(!observer.is_over());
+    }
+
+    // 50 MB, in events of 16 KiB.
+    let words = json!({"text": "word ".repeat(3_200)});
+    let piece = sse(&[event(&[words], None)]).into_bytes();
+    let region = Region::new(ALLOCATOR);
+    let mut long = observer(&engine, STREAM);
+    let mut length = 0;
+    while length < 50 << 20 {
+        for piece in piece.chunks(4_000) {
+            assert!(long.feed(piece).is_none());
+        }
+        length += piece.len();
+        // Between events hardly more is held than at the start.
+        assert!(held(&region) <= OPEN, "{} bytes after {length}", held(&region));
+    }
+    assert!(!long.is_over());
+    drop(long);
+
+    // Answers that think and speak by turns: what is over costs no more than it is remembered by.
+    let turns: Vec<Value> = (0..200).map(|at| event(&[text(at % 2 == 0)], None)).collect();
+    let region = Region::new(ALLOCATOR);
+    let mut changing = observer(&engine, STREAM);
+    for event in &turns {
+        changing.feed(sse(std::slice::from_ref(event)).as_bytes());
+    }
+    assert!(held(&region) <= OPEN + 200 * 1_024, "{} bytes", held(&region));
+    drop(changing);
+
+    // An event over the bound takes no more than the bound, and gives it back.
+    let engine = Engine::builder(MemoryStore::new()).max_event(100_000).build().unwrap();
+    let region = Region::new(ALLOCATOR);
+    let mut observer = observer(&engine, GENERATE);
+    observer.feed(b"data: ");
+    for _ in 0..10_000 {
+        observer.feed(&[b'x'; 1_000]);
+        assert!(held(&region) <= OPEN + 300_000, "{} bytes", held(&region));
+    }
+    observer.feed(b"\n\n");
+    assert!(observer.is_over() && held(&region) <= OPEN, "{} bytes", held(&region));
+
+    // A turn that was committed is the store's.
+    let engine = Engine::builder(MemoryStore::new()).build().unwrap();
+    let mut observer = self::observer(&engine, STREAM);
+    let commit = observer.feed(sse(&[event(&[call_part(gemini::SIGNATURE)], Some("STOP"))]).as_bytes());
+    now(commit.unwrap().run());
+    assert!(observer.finish().is_none());
+}
