@@ -48,16 +48,27 @@ pub(crate) struct Loading {
     timeout: Timer,
 }
 
-/// A time that passes; without a runtime to tell the time it never does.
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+/// A time that passes; without a runtime to tell the time it never does. It begins with the first
+/// poll, so that what is there at once needs no timer.
+pub(crate) struct Timer {
+    time: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
 
 impl Timer {
     pub(crate) fn new(time: Duration) -> Self {
-        Self(Handle::try_current().is_ok().then(|| Box::pin(sleep(time))))
+        Self { time, sleep: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
+        if self.time.is_zero() {
+            return Poll::Ready(());
+        }
+        if self.sleep.is_none() && Handle::try_current().is_err() {
+            return Poll::Pending;
+        }
+        let time = self.time;
+        self.sleep.get_or_insert_with(|| Box::pin(sleep(time))).as_mut().poll(cx)
     }
 }
 

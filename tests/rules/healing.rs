@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceExt};
 use tower_reasoning_replay::{
-    Fallback, MemoryStore, OnStoreError, ReplayLayer, Report, Sentinel,
+    Fallback, MemoryStore, OnStoreError, ReplayLayer, Report, Sentinel, Store,
     engine::{Builder, Event, Summary},
     testing::gemini::{GeminiProvider, InvalidWording, Refusals, Sentinels},
 };
@@ -312,6 +312,22 @@ async fn a_failed_load_is_repeated_before_any_sentinel() {
     rig.store.next_load(Mode::Fails);
     follow_up(&rig, [refusal(400, error(400, MISSING)), ok()]).await;
     assert_eq!(bodies(&rig)[1..], [FOLLOW_UP.to_owned(), restored()]);
+    // If it knows no more either, the same request is not sent again.
+    rig.store.clear().await.unwrap();
+    rig.store.next_load(Mode::Fails);
+    let got = follow_up(&rig, [refusal(400, error(400, MISSING))]).await;
+    assert_eq!((got.status.as_u16(), rig.inner.seen().len()), (400, 4));
+}
+
+/// Rule 4: a runtime that cannot tell the time is no trouble while nothing has to be waited for.
+#[test]
+fn a_runtime_without_timers_will_do() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let rig = rig(|builder| builder);
+        let got = follow_up(&rig, [refusal(400, error(400, MISSING)), ok()]).await;
+        assert_eq!(got.text(), "{}");
+    });
 }
 
 /// Rule 4: an operator may choose that a failing store fails the request.
