@@ -79,6 +79,14 @@ fn an_open_stream_costs_little_and_always_the_same() {
         assert!(!observer.is_over());
     }
 
+    // Rule 1: a request body in one frame is never copied, if it is not patched.
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "x".repeat(4 << 20)}]}]}).to_string();
+    let request = gemini::request(GENERATE, body);
+    let rig = support::rig::Rig::new([support::service::whole("{}")]);
+    let region = Region::new(ALLOCATOR);
+    drop(now(rig.send(request)).unwrap());
+    assert!(region.change().bytes_allocated < 1 << 20, "{:?}", region.change());
+
     // 50 MB, in events of 16 KiB.
     let words = json!({"text": "word ".repeat(3_200)});
     let piece = sse(&[event(&[words], None)]).into_bytes();
