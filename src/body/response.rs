@@ -138,12 +138,13 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             return Poll::Ready(this.error.take().map(Err));
         };
         let Some(commit) = watch(this.watching, &next, ended) else { return Poll::Ready(next) };
+        let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
         let mut committing = commit.run();
         if Pin::new(&mut committing).poll(cx).is_ready() {
             return Poll::Ready(next);
         }
-        if matches!(next, Some(Err(_))) {
-            // An error is passed on at once; what it leaves behind goes its own way.
+        if is_break {
+            // A break is passed on at once; what it leaves behind goes its own way.
             committing.into_background();
             return Poll::Ready(next);
         }

@@ -81,6 +81,11 @@ impl Commit {
         }
     }
 
+    /// Whether nobody needs to wait for it: what broke off is not what a next request builds on.
+    pub(crate) fn is_provisional(&self) -> bool {
+        matches!(&self.what, What::Append(turn) if turn.is_provisional())
+    }
+
     fn bytes(&self) -> usize {
         match &self.what {
             What::Append(turn) => turn.bytes(),

@@ -154,6 +154,25 @@ async fn a_slow_store_gets_it_through_the_queue() {
     }
 }
 
+/// Rule 3: only the end of an answer waits for the store, never a break.
+#[tokio::test(start_paused = true)]
+async fn a_break_is_not_held() {
+    for (marks_end, last) in [(true, None), (false, None), (false, Some(Step::Error(1)))] {
+        let rig = Rig::with(TestStore::remote(), [], |builder| builder);
+        rig.store.append_as(Mode::After(Duration::from_millis(100)));
+        let mut body = Scripted::new([bytes(call_event())].into_iter().chain(last));
+        if marks_end {
+            body = body.marks_end();
+        }
+        rig.inner.will(answer(body));
+        let began = tokio::time::Instant::now();
+        rig.post(STREAM, QUESTION).await;
+        assert!(began.elapsed().is_zero());
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(rig.store.turns().len(), 1);
+    }
+}
+
 /// Rule 8 and 9: a client that goes while the last frame waits takes no turn with it.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_while_the_commit_waits() {
