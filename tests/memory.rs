@@ -1,7 +1,8 @@
 //! Rule 11: what an open stream costs, however long it is.
 //!
-//! One test in a program of its own, because it counts what the whole program allocates.
-#![cfg(test)]
+//! A program of its own, without the harness and its threads, because it counts what the whole
+//! program allocates.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod support;
 
@@ -47,8 +48,7 @@ fn text(thought: bool) -> Value {
     json!({"text": "Some words of an answer, \"quoted\" and 東京. ".repeat(8), "thought": thought})
 }
 
-#[test]
-fn an_open_stream_costs_little_and_always_the_same() {
+fn main() {
     let engine = Engine::builder(MemoryStore::new()).build().unwrap();
     // Whatever is made once for all.
     drop(observer(&engine, STREAM));

@@ -148,6 +148,19 @@ async fn a_slow_store_holds_the_last_frame() {
     assert_eq!((rig.count(Event::Learned), rig.count(Event::CommitLate)), (1, 0));
 }
 
+/// Rule 8: a body has not ended while its last frame is held, even if the inner one has.
+#[tokio::test(start_paused = true)]
+async fn a_body_has_not_ended_while_its_last_frame_is_held() {
+    let rig = Rig::with(TestStore::remote(), [], |builder| builder);
+    rig.store.append_as(Mode::After(Duration::from_millis(100)));
+    rig.inner.will(answer(Scripted::new([bytes(sse(&answer_events()))]).marks_end()));
+    let mut body = rig.send(request(STREAM, QUESTION)).await.unwrap().into_body();
+    assert!(poll(&mut body).is_pending());
+    assert!(!body.is_end_stream());
+    assert!(http_body_util::BodyExt::frame(&mut body).await.unwrap().is_ok());
+    assert!(body.is_end_stream());
+}
+
 /// Rule 8: after `commit_wait` the frame goes on, and so does the commit.
 #[tokio::test(start_paused = true)]
 async fn commit_wait_is_the_longest_wait() {

@@ -113,7 +113,7 @@ async fn bodies_without_sense() {
         b"data: }\n\n".to_vec(),
         b"data: \xff\xfe\x00\n\n".to_vec(),
         b"\0\0\0\0".to_vec(),
-        truncated[..truncated.len() - 1].as_bytes().to_vec(),
+        truncated.as_bytes()[..truncated.len() - 1].to_vec(),
         format!("{{\"a\":{}}}", "[".repeat(5_000)).into_bytes(),
         format!("data: {{\"a\":{}{}}}\n\n", "[".repeat(5_000), "]".repeat(5_000)).into_bytes(),
         format!("data: {}\n\n", "{\"candidates\":".repeat(5_000)).into_bytes(),
@@ -133,7 +133,7 @@ async fn wrong_types_in_an_answer() {
     for (start, _) in text.match_indices(':') {
         let start = start + 1;
         let mut rest = serde_json::Deserializer::from_str(&text[start..]).into_iter::<serde_json::Value>();
-        if !rest.next().is_some_and(|value| value.is_ok()) {
+        if rest.next().is_none_or(|value| value.is_err()) {
             continue;
         }
         let end = start + rest.byte_offset();

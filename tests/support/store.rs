@@ -123,10 +123,7 @@ impl TestStore {
     }
 }
 
-fn reply<T: Send + 'static>(mode: Mode, run: impl FnOnce() -> Reply<T> + Send + 'static) -> Reply<T>
-where
-    T: Unpin,
-{
+fn reply<T: Send + Unpin + 'static>(mode: Mode, run: impl FnOnce() -> Reply<T> + Send + 'static) -> Reply<T> {
     match mode {
         Mode::AtOnce => run(),
         Mode::After(time) => Reply::pending(async move {
