@@ -29,7 +29,7 @@
 //! if let Answer::Hold(held) = answer {
 //!     // `frames` is the error body; `held` says how much of it to wait for.
 //!     # let _ = held;
-//!     if let Remedy::Retry(body) = exchange.refused(&frames.concat()).await {
+//!     if let Remedy::Retry(body) = exchange.refused(head.status, &frames.concat()).await {
 //!         let (second_head, second_frames) = send(&request, body).await;
 //!         if exchange.retried(&second_head) {
 //!             (head, frames) = (second_head, second_frames);
