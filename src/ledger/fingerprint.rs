@@ -39,7 +39,7 @@ pub(crate) struct Running {
 }
 
 /// How much is collected. More than one chunk of the hash at a time is hashed faster than one by one.
-const SHORT: usize = 4 << 10;
+const SHORT: usize = 2 << 10;
 
 impl Running {
     pub(crate) fn new(key: &HashKey, tag: Tag) -> Self {

@@ -158,12 +158,13 @@ async fn repeated_keys_in_an_answer() {
     }
 }
 
-/// Several data lines that are no document together are not taken for one apart.
+/// Of several data lines that are no document together the first one counts, as it does for a client
+/// that reads line by line.
 #[tokio::test]
 async fn lines_that_do_not_belong_together() {
     let line = event(&[call_part(SIGNATURE)], None);
     let other = event(&[json!({"text": "x"})], Some("STOP"));
-    flows(format!("data: {line}\ndata: {other}\n\n"), 0).await;
+    flows(format!("data: {line}\ndata: {other}\n\n"), 1).await;
     flows(format!("data: {line}\n\ndata: {other}\ndata:\n\n"), 1).await;
 }
 
