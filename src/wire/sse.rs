@@ -13,7 +13,7 @@ use std::mem;
 use memchr::memchr2;
 
 /// How much of a buffer stays allocated between events.
-const KEEP: usize = 2 * 1024;
+const KEEP: usize = 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

@@ -27,8 +27,8 @@ pub(in crate::dialect) fn read_envelope(
 ) -> Result<History<'_>, Unreadable> {
     let mut reader = Reader::default();
     // Room for as many parts as a conversation of this length has, as a rule.
-    reader.history.parts.reserve(((body.len() / 1_024).min(4_096)).min(1_024));
-    reader.history.messages.reserve((body.len() / 2_048).min(2_048));
+    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
+    reader.history.messages.reserve((body.len() / 2_048).min(512));
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| {
         if is_envelope(&name.decode()) {
