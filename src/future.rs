@@ -110,7 +110,7 @@ where
     }
 
     pub(crate) fn watch(service: S, engine: Engine, watch: Watch, mut head: request::Parts, body: B) -> Self {
-        engine.shape(&mut head.headers);
+        engine.shape(&watch, &mut head.headers);
         let stage = Stage::Collecting(Collect::new(body, engine.max_request()));
         let work = Work { service, engine, watch, head, exchange: None, stage };
         Self { call: Call::None, work: Some(Box::new(work)) }
@@ -387,7 +387,8 @@ impl<R: Body<Data = Bytes>> Holding<R> {
                     break;
                 }
             };
-            self.length += frame.data_ref().map_or(0, Bytes::len);
+            // An empty frame counts too, or a body of nothing else would be held for ever.
+            self.length += frame.data_ref().map_or(0, |data| data.len().max(1));
             self.frames.push_back(frame);
         }
         self.state = HoldState::TooLong;

@@ -55,6 +55,8 @@ fn oracle(stream: &[u8]) -> Vec<Seen> {
             frames.extend(data.take().map(|data| Seen::Event(name.to_vec(), data)));
             name = b"";
         } else if let b'{' | b'[' = line[0] {
+            frames.extend(data.take().map(|data| Seen::Event(name.to_vec(), data)));
+            name = b"";
             frames.push(Seen::Stray(line.to_vec()));
         } else if field == b"event" {
             name = value;

@@ -115,6 +115,9 @@ impl<B: Body> fmt::Debug for RequestBody<B> {
     }
 }
 
+/// However short the limit, a body may have so many frames.
+const MIN_FRAMES: usize = 1 << 10;
+
 /// Reads a body, up to a limit.
 pub(crate) struct Collect<B: Body> {
     body: Option<Pin<Box<B>>>,
@@ -147,7 +150,8 @@ impl<B: Body<Data = Bytes>> Collect<B> {
                     Ok(data) => {
                         self.length = self.length.saturating_add(data.len());
                         self.frames.push_back(data);
-                        if self.length > self.limit {
+                        // A body of empty frames alone would be read for ever.
+                        if self.length > self.limit || self.frames.len() > self.limit.max(MIN_FRAMES) {
                             let rest = self.body.take();
                             let frames = std::mem::take(&mut self.frames);
                             let body = RequestBody { rest, ..RequestBody::frames(frames) };

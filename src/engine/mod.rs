@@ -21,7 +21,7 @@
 //!
 //! // 2. Put back what is missing. `engine.shape` asks for an answer that can be observed. The body may
 //! //    have another length than the one that came: set `content-length` anew where there is one.
-//! engine.shape(&mut request.headers);
+//! engine.shape(&watch, &mut request.headers);
 //! let mut exchange = engine.prepare(watch, &request, body).await;
 //! let (mut head, mut frames) = send(&request, exchange.body()).await;
 //!
@@ -215,9 +215,9 @@ impl Engine {
     }
 
     /// Asks for a response that can be observed: `accept-encoding: identity`, unless a decompression
-    /// layer sits inside.
-    pub fn shape(&self, headers: &mut HeaderMap) {
-        if !self.0.config.decompression_inside {
+    /// layer sits inside, or something vouches for the head of the request.
+    pub fn shape(&self, watch: &Watch, headers: &mut HeaderMap) {
+        if !self.0.config.decompression_inside && watch.patchable {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
     }

@@ -28,7 +28,7 @@ pub enum Frame<'a> {
         data: &'a [u8],
     },
     /// A line that begins with `{` or `[`, as no field does: some providers send bare JSON when
-    /// something goes wrong.
+    /// something goes wrong. It ends the event before it.
     Stray(&'a [u8]),
     /// An event over the limit. It is skipped to its end, and told once.
     Oversized,
@@ -231,7 +231,10 @@ impl SseSplitter {
                 match Field::of(rest) {
                     Field::Data(start) => self.push_data(&rest[start..], event),
                     Field::Name(start) => event.name = Some(&rest[start..]),
-                    Field::Stray => frames(Frame::Stray(rest)),
+                    Field::Stray => {
+                        self.blank(event, frames);
+                        frames(Frame::Stray(rest));
+                    }
                     Field::Other => {}
                 }
             }
@@ -260,7 +263,10 @@ impl SseSplitter {
                 self.name.clear();
                 self.name.extend_from_slice(&line[start..]);
             }
-            Field::Stray => frames(Frame::Stray(&line)),
+            Field::Stray => {
+                self.blank(event, frames);
+                frames(Frame::Stray(&line));
+            }
             Field::Other => {}
         }
         line.clear();
@@ -400,6 +406,8 @@ mod tests {
                 frames.extend(data.take().map(|data| event(name, &data)));
                 name = "";
             } else if line.starts_with(['{', '[']) {
+                frames.extend(data.take().map(|data| event(name, &data)));
+                name = "";
                 frames.push(Seen::Stray(line.into()));
             } else if field == "event" {
                 name = value;
@@ -466,7 +474,8 @@ mod tests {
     #[test]
     fn bare_json_is_handed_on() {
         let stream = "data: 1\n{\"error\":1}\ndata: 2\n\n[{\"error\": 2}]";
-        let frames = [Seen::Stray(b"{\"error\":1}".into()), event("", "1\n2"), Seen::Stray(b"[{\"error\": 2}]".into())];
+        let stray = |line: &str| Seen::Stray(line.into());
+        let frames = [event("", "1"), stray("{\"error\":1}"), event("", "2"), stray("[{\"error\": 2}]")];
         assert_eq!(whole(stream), frames);
         assert_eq!(split(100, stream.as_bytes().chunks(3)), frames);
     }

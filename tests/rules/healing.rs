@@ -475,6 +475,18 @@ async fn a_long_error_body_flows_on() {
     }
 }
 
+/// Rules 11 and 14: a body of empty frames is not held for ever.
+#[tokio::test]
+async fn an_error_body_of_empty_frames_flows_on() {
+    let rig = rig(|builder| builder);
+    rig.learn().await;
+    let parts = vec![Bytes::new(); 70_000];
+    rig.inner.will(refusal_as(400, Scripted::of(&parts)));
+    let got = rig.post(GENERATE, FOLLOW_UP).await;
+    assert_eq!((got.status.as_u16(), got.frames.len(), rig.inner.seen().len()), (400, parts.len(), 2));
+    assert_eq!(rig.store.states().len(), 1);
+}
+
 /// Rule 14: an error body slower than one second flows on, is classified in passing, and is not answered.
 #[tokio::test(start_paused = true)]
 async fn a_slow_error_body_flows_on() {
