@@ -45,7 +45,11 @@ impl Part {
             Self::Call { name, args, id } => {
                 let mut call = json!({"name": format!("f{}", name % 2), "args": {"a": args % 3}});
                 if let Some(id) = id {
-                    call["id"] = json!(if id % 2 == 0 { format!("call{}", id % 8) } else { format!("0123456789abcde{}", id % 8) });
+                    call["id"] = json!(if id % 2 == 0 {
+                        format!("call{}", id % 8)
+                    } else {
+                        format!("0123456789abcde{}", id % 8)
+                    });
                 }
                 json!({"functionCall": call})
             }
@@ -179,7 +183,9 @@ fuzz_target!(|talk: Talk| {
             Edit::Drop(which) => drop(contents.remove(index(*which))),
             Edit::Swap(one, other) => contents.swap(index(*one), index(*other)),
             Edit::Duplicate(which) => contents.push(contents[index(*which)].clone()),
-            Edit::Replace(which, part, by) => part_of(&mut contents[index(*which)], *part, &mut |part| *part = by.json()),
+            Edit::Replace(which, part, by) => {
+                part_of(&mut contents[index(*which)], *part, &mut |part| *part = by.json())
+            }
             Edit::Own(which, part) => {
                 let value = format!("the+clients+own+{at:03}");
                 part_of(&mut contents[index(*which)], *part, &mut |part| part["thoughtSignature"] = json!(value));

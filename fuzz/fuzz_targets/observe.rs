@@ -64,9 +64,13 @@ static HEAD: LazyLock<request::Parts> = LazyLock::new(|| {
 });
 
 /// What is stored of a response that comes in these pieces.
-fn stored<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, finished: bool) -> Vec<(bool, Vec<tower_reasoning_replay::ledger::Alternative>)> {
+fn stored<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+    finished: bool,
+) -> Vec<(bool, Vec<tower_reasoning_replay::ledger::Alternative>)> {
     let store = One::default();
-    let engine = Engine::builder(store.clone()).hash_key(HashKey::from_bytes([7; 32])).max_event(1 << 16).build().unwrap();
+    let engine =
+        Engine::builder(store.clone()).hash_key(HashKey::from_bytes([7; 32])).max_event(1 << 16).build().unwrap();
     let body = Bytes::from_static(br#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#);
     let mut exchange = now(engine.prepare(engine.watch(&HEAD).unwrap(), &HEAD, body));
     let (answer, ()) = Response::new(()).into_parts();
