@@ -1,7 +1,7 @@
 use tower_layer::Layer;
 
 use crate::{
-    engine::{Builder, Engine},
+    engine::{Builder, ConfigError, Engine},
     service::ReplayService,
     store::{MemoryStore, Store},
 };
@@ -73,6 +73,17 @@ impl ReplayLayer {
 impl From<Engine> for ReplayLayer {
     fn from(engine: Engine) -> Self {
         Self { engine }
+    }
+}
+
+impl Builder {
+    /// The tower layer.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_layer(self) -> Result<ReplayLayer, ConfigError> {
+        self.build().map(ReplayLayer::from)
     }
 }
 

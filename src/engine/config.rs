@@ -7,7 +7,6 @@ use http::HeaderName;
 use super::Engine;
 use crate::{
     dialect::Sentinel,
-    layer::ReplayLayer,
     scope::{HashKey, SessionSources},
     store::Store,
 };
@@ -101,7 +100,7 @@ impl Default for Config {
     }
 }
 
-/// Sets up an [`Engine`] or a [`ReplayLayer`].
+/// Sets up an [`Engine`] or a [`ReplayLayer`](crate::ReplayLayer).
 ///
 /// # Examples
 ///
@@ -273,15 +272,6 @@ impl Builder {
             None => HashKey::random().map_err(|error| ConfigError(error.into()))?,
         };
         Ok(Engine::new(self.config, key, self.store))
-    }
-
-    /// The tower layer.
-    ///
-    /// # Errors
-    ///
-    /// As [`build`](Self::build).
-    pub fn build_layer(self) -> Result<ReplayLayer, ConfigError> {
-        self.build().map(ReplayLayer::from)
     }
 }
 
