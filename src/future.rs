@@ -64,6 +64,8 @@ struct Work<S, B: Body, R: Body> {
     watch: Watch,
     head: request::Parts,
     exchange: Option<Box<Exchange>>,
+    /// Others had their turn since the call was made.
+    yielded: bool,
     stage: Stage<B, R>,
 }
 
@@ -112,7 +114,7 @@ where
     pub(crate) fn watch(service: S, engine: Engine, watch: Watch, mut head: request::Parts, body: B) -> Self {
         engine.shape(&watch, &mut head.headers);
         let stage = Stage::Collecting(Collect::new(body, engine.max_request()));
-        let work = Work { service, engine, watch, head, exchange: None, stage };
+        let work = Work { service, engine, watch, head, exchange: None, yielded: false, stage };
         Self { call: Call::None, work: Some(Box::new(work)) }
     }
 }
@@ -159,8 +161,11 @@ where
                         panic!("{POLLED_AGAIN}")
                     };
                     let Poll::Ready(outcome) = future.poll(cx) else {
-                        // The request is on its way; what follows costs nobody any time.
-                        if let Some(exchange) = &mut work.exchange {
+                        // The request is handed over, but whoever sends it may run on this very thread: let
+                        // it go first. What follows then costs nobody any time.
+                        if !std::mem::replace(&mut work.yielded, true) {
+                            cx.waker().wake_by_ref();
+                        } else if let Some(exchange) = &mut work.exchange {
                             exchange.settle();
                         }
                         return Poll::Pending;
