@@ -144,12 +144,14 @@ impl Issued {
         }
     }
 
-    /// The text parts that stream in one run with the part at `at`.
+    /// The text parts that stream in one run with the part at `at`. Clients that drop thoughts join the
+    /// text around them.
     fn chunks_around(&self, at: usize) -> Vec<usize> {
         let thought = is_thought(&self.parts[at]);
-        let in_run = |part: &Value| text(part).is_some() && is_thought(part) == thought;
-        let from = (0..at).rev().take_while(|at| in_run(&self.parts[*at])).last().unwrap_or(at);
-        (from..self.parts.len()).take_while(|at| in_run(&self.parts[*at])).collect()
+        let in_run = |at: &usize| text(&self.parts[*at]).is_some() && is_thought(&self.parts[*at]) == thought;
+        let passes = |at: &usize| in_run(at) || (!thought && is_thought(&self.parts[*at]));
+        let from = (0..at).rev().take_while(passes).last().unwrap_or(at);
+        (from..self.parts.len()).take_while(passes).filter(in_run).collect()
     }
 
     fn joined(&self, chunks: &[usize]) -> String {
