@@ -133,7 +133,8 @@ pub(crate) type AnchorMap<V> = HashMap<Anchor, V, BuildHasherDefault<Passthrough
 /// More remembered parts than this that fit only by their reduced content are not looked at.
 const MAX_REDUCED: usize = 64;
 
-/// No more units than these are hashed to find out which equal parts belong to which neighbours.
+/// No more units than these are hashed for one request to find out which equal parts belong to which
+/// neighbours.
 const MAX_CONTINUED: usize = 1 << 16;
 
 /// A remembered part that may be one of the places of a bucket.
@@ -165,6 +166,8 @@ pub(crate) struct Matcher<'a> {
     chosen: OwnMap<usize, u32>,
     /// The messages whose turn is known, and that turn.
     known: BTreeMap<usize, usize>,
+    /// How many units may still be hashed to find out which equal parts belong to which neighbours.
+    budget: usize,
 }
 
 impl<'a> Matcher<'a> {
@@ -181,6 +184,7 @@ impl<'a> Matcher<'a> {
             ids: OnceCell::new(),
             chosen: OwnMap::default(),
             known: BTreeMap::new(),
+            budget: MAX_CONTINUED,
         }
     }
 
@@ -565,7 +569,6 @@ impl<'a> Matcher<'a> {
         for candidate in candidates {
             by_depth.entry(self.turns[candidate.turn].context().depth() as usize).or_default().push(*candidate);
         }
-        let mut budget = MAX_CONTINUED;
         let forth = groups.iter().map(|(start, group)| (start, group, false));
         for (start, group, behind) in groups.iter().rev().map(|(start, group)| (start, group, true)).chain(forth) {
             if group.iter().any(|place| matches!(outcomes[*place], Outcome::Found(_))) {
@@ -580,17 +583,19 @@ impl<'a> Matcher<'a> {
                 continue;
             };
             let length = around.depth(*message).abs_diff(around.depth(*start));
+            let Some(left) = self.budget.checked_sub(length) else { return };
+            self.budget = left;
             let ahead = (!behind).then(|| around.continued(context.before(), *message, *start));
             let mut proven = Vec::new();
             for candidate in by_depth.get(&depth).into_iter().flatten().rev() {
-                if budget < length {
-                    return;
-                }
-                budget -= length;
                 let before = self.turns[candidate.turn].context().before();
                 let fits = match ahead {
                     Some(ahead) => ahead == before,
-                    None => around.continued(before, *start, *message) == context.before(),
+                    None => {
+                        let Some(left) = self.budget.checked_sub(length) else { return };
+                        self.budget = left;
+                        around.continued(before, *start, *message) == context.before()
+                    }
                 };
                 if fits && self.is_free(candidate) {
                     proven.push(*candidate);
