@@ -57,10 +57,18 @@ impl Dialect for CloudCode {
 
     fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
         // Nothing stands in for Claude's signatures.
-        if history.model.as_deref().is_some_and(|model| is_claude(&String::from_utf8_lossy(model))) {
+        if serves_claude(history) {
             return Vec::new();
         }
         Gemini.sentinel_parts(history, filled, wanted)
+    }
+
+    fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool {
+        !serves_claude(history) && Gemini.is_checked(history, message, wanted)
+    }
+
+    fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes> {
+        Gemini.signed(part, state)
     }
 
     fn sentinel(&self, form: Sentinel) -> Option<Bytes> {
@@ -70,6 +78,10 @@ impl Dialect for CloudCode {
     fn defaults(&self, tools: &[u8]) -> ToolDefaults {
         Gemini.defaults(tools)
     }
+}
+
+fn serves_claude(history: &History<'_>) -> bool {
+    history.model.as_deref().is_some_and(|model| is_claude(&String::from_utf8_lossy(model)))
 }
 
 fn is_claude(model: &str) -> bool {

@@ -72,6 +72,13 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// known: those for which [`filled`](SentinelPlaces) says no.
     fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize>;
 
+    /// Whether the provider that answers *missing* looks at a call that is put into this message, or right
+    /// before it.
+    fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool;
+
+    /// A raw part without state, with this state in it.
+    fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes>;
+
     /// The value that the provider accepts in place of state, as a raw JSON value.
     fn sentinel(&self, form: Sentinel) -> Option<Bytes>;
 

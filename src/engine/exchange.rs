@@ -42,9 +42,18 @@ pub(super) struct Draft {
     pub(super) model: String,
     pub(super) report: Report,
     pub(super) load_failed: bool,
-    /// The parts that get a sentinel.
-    pub(super) sentinels: Vec<usize>,
+    /// What gets a sentinel.
+    pub(super) sentinels: Vec<Lacking>,
     pub(super) refused: HashSet<ItemRef>,
+}
+
+/// A part without state where the provider may want some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// A part of the history.
+    Kept(usize),
+    /// A call that is put back.
+    Inserted(ItemRef),
 }
 
 impl Draft {
@@ -66,7 +75,7 @@ impl Draft {
 
     pub(super) fn into_exchange(self, history: Option<&History<'_>>, plan: Plan, survey: Option<Survey>) -> Exchange {
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        let lacking = |wanted| history.map_or(0, |history| self.sentinel_parts(history, &plan, wanted).len());
+        let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
         let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
         let could_miss = lacking(Wanted::EveryPart) > 0;
         let (shared, name) = (&self.shared, self.watch.dialect());
@@ -102,22 +111,18 @@ impl Draft {
     }
 
     /// The body with everything put in; `None` if that changes nothing.
-    pub(super) fn patch(&self, history: &History<'_>, plan: &Plan, sentinels: &[usize]) -> Option<Bytes> {
+    pub(super) fn patch(&self, history: &History<'_>, plan: &Plan, sentinels: &[Lacking]) -> Option<Bytes> {
         let mut patch = Patch::default();
         for edit in &plan.edits {
-            if edit.range.is_empty() {
-                patch.insert(edit.range.start, edit.bytes.clone());
-            } else {
-                patch.replace(edit.range.clone(), edit.bytes.clone());
-            }
+            let unsigned = edit.unsigned.as_ref();
+            let unsigned = unsigned.filter(|unsigned| sentinels.contains(&Lacking::Inserted(unsigned.placed.item)));
+            patch.replace(edit.range.clone(), unsigned.map_or(&edit.bytes, |unsigned| &unsigned.bytes).clone());
         }
-        let sentinel = self.watch.dialect.sentinel(self.shared.config.sentinel);
-        for part in sentinels {
+        let sentinel = self.sentinel();
+        for lacking in sentinels {
+            let Lacking::Kept(part) = lacking else { continue };
             let edit = sentinel.as_ref().and_then(|value| self.watch.dialect.restore(&history.parts[*part], value));
-            let Some((range, bytes)) = edit else { continue };
-            if range.is_empty() {
-                patch.insert(range.start, bytes);
-            } else {
+            if let Some((range, bytes)) = edit {
                 patch.replace(range, bytes);
             }
         }
@@ -363,9 +368,8 @@ impl Exchange {
                 self.count(Event::RefusedStructure);
                 let structural = self.plan.edits.iter().any(|edit| edit.structural);
                 self.plan.edits.retain(|edit| structural && !edit.structural);
-                if !structural {
-                    self.draft.sentinels.clear();
-                }
+                let kept = |lacking: &Lacking| structural && matches!(lacking, Lacking::Kept(_));
+                self.draft.sentinels.retain(kept);
                 Step::Settled(self.retry(0, false))
             }
             Refusal::Invalid if put_in => {
@@ -410,7 +414,7 @@ impl Exchange {
             && self.draft.may_use_sentinel()
             && let Some(history) = self.draft.history(&self.draft.original)
         {
-            self.draft.sentinels = self.draft.sentinel_parts(&history, &self.plan, Wanted::FirstCalls);
+            self.draft.sentinels = self.draft.lacking(&history, &self.plan, Wanted::FirstCalls);
         }
         let added = self.draft.sentinels.len().saturating_sub(before);
         let remedy = self.retry(added, false);
@@ -428,10 +432,16 @@ impl Exchange {
         let (Some(content), Some(history)) = (place.content, self.draft.history(&self.draft.original)) else {
             return false;
         };
-        self.draft.sentinels.iter().any(|part| {
-            let message = history.parts[*part].message;
-            message == content && place.part.is_none_or(|at| at + history.messages[message].parts.start == *part)
-        })
+        let position = |lacking: &Lacking| match lacking {
+            Lacking::Kept(part) => Some(self.plan.inserted.position(&history, *part)),
+            Lacking::Inserted(item) => {
+                let mut unsigned = self.plan.edits.iter().filter_map(|edit| edit.unsigned.as_ref());
+                let placed = &unsigned.find(|unsigned| unsigned.placed.item == *item)?.placed;
+                Some((placed.content, placed.part))
+            }
+        };
+        let mut positions = self.draft.sentinels.iter().filter_map(position);
+        positions.any(|(at, part)| at == content && place.part.is_none_or(|place| place == part))
     }
 
     /// What to do once the store was asked again.
@@ -463,7 +473,7 @@ impl Exchange {
             return Remedy::None;
         }
         let Some(history) = self.draft.history(&self.draft.original) else { return Remedy::None };
-        let parts = self.draft.sentinel_parts(&history, &self.plan, wanted);
+        let parts = self.draft.lacking(&history, &self.plan, wanted);
         let added = parts.iter().filter(|part| !self.draft.sentinels.contains(part)).count();
         drop(history);
         if added == 0 {

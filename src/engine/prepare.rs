@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Event, Exchange, Fallback, Report, SessionKind, Shared, Unobserved, Watch,
-    exchange::Draft,
+    exchange::{Draft, Lacking},
     restore::{Gaps, Plan, Restorer},
     survey::{self, Around, Survey},
 };
@@ -310,6 +310,7 @@ impl Draft {
             gaps,
             run_starts: &Restorer::run_starts(history),
             refused: &self.refused,
+            sentinel: self.sentinel(),
         };
         restorer.plan(ledger.unwrap_or(&empty))
     }
@@ -328,18 +329,23 @@ impl Draft {
             Fallback::OnRejection => self.is_fallback_known(),
         };
         if takes_sentinel && self.may_use_sentinel() {
-            self.sentinels = self.sentinel_parts(history, &plan, crate::dialect::Wanted::FirstCalls);
+            self.sentinels = self.lacking(history, &plan, crate::dialect::Wanted::FirstCalls);
         }
         (*self).into_exchange(Some(history), plan, survey.into_inner())
     }
 
-    pub(super) fn sentinel_parts(
-        &self,
-        history: &History<'_>,
-        plan: &Plan,
-        wanted: crate::dialect::Wanted,
-    ) -> Vec<usize> {
-        self.watch.dialect.sentinel_parts(history, &|part| plan.filled.contains(&part), wanted)
+    /// Where the provider may want state that is not known.
+    pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: crate::dialect::Wanted) -> Vec<Lacking> {
+        let dialect = self.watch.dialect;
+        let kept = dialect.sentinel_parts(history, &|part| plan.filled.contains(&part), wanted);
+        let unsigned = plan.edits.iter().filter_map(|edit| edit.unsigned.as_ref());
+        let unsigned = unsigned.filter(|unsigned| dialect.is_checked(history, unsigned.message, wanted));
+        let inserted = unsigned.map(|unsigned| Lacking::Inserted(unsigned.placed.item));
+        kept.into_iter().map(Lacking::Kept).chain(inserted).collect()
+    }
+
+    pub(super) fn sentinel(&self) -> Option<Bytes> {
+        self.watch.dialect.sentinel(self.shared.config.sentinel)
     }
 
     pub(super) fn may_use_sentinel(&self) -> bool {

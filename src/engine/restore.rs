@@ -166,6 +166,18 @@ pub(crate) struct Edit {
     pub(crate) items: Vec<Placed>,
     /// It adds a part or a message.
     pub(crate) structural: bool,
+    /// The call in it that has no state where the provider may want some.
+    pub(crate) unsigned: Option<Unsigned>,
+}
+
+/// An inserted call without state that is the first one of its message.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsigned {
+    pub(crate) placed: Placed,
+    /// The message of the history that it is put into, or before.
+    pub(crate) message: usize,
+    /// The bytes of the edit with a sentinel on the call.
+    pub(crate) bytes: Bytes,
 }
 
 /// A piece of state that an edit puts back.
@@ -177,8 +189,20 @@ pub(crate) struct Placed {
     /// The position of its part in that message.
     pub(crate) part: usize,
     pub(crate) call: Option<Box<str>>,
-    /// The part of the history that it was put on, or before.
+    /// The part of the history that it was put on, or that its call takes the place of as the first one.
     pub(crate) at: usize,
+    how: How,
+}
+
+/// How a piece of state is put back.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// On a part of the history.
+    On,
+    /// With a part, the n-th of those that are inserted at its place.
+    Part(usize),
+    /// In a message, the n-th of those that are inserted at its place.
+    Message(usize),
 }
 
 /// What is put back into one request.
@@ -190,6 +214,7 @@ pub(crate) struct Plan {
     pub(crate) restored: u32,
     pub(crate) calls: u32,
     pub(crate) ambiguous: u32,
+    pub(crate) inserted: Inserted,
 }
 
 /// A part that is inserted into a message, or a message that is.
@@ -209,14 +234,22 @@ pub(crate) struct Restorer<'a> {
     pub(crate) run_starts: &'a [usize],
     /// Items that must not be put back: the provider refused them.
     pub(crate) refused: &'a HashSet<ItemRef>,
+    /// What stands in for state that is not known.
+    pub(crate) sentinel: Option<Bytes>,
 }
 
 impl Restorer<'_> {
     /// Matches the ledger against the history.
     pub(crate) fn plan(&self, ledger: &Ledger) -> Plan {
         let turns: OwnMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
-        let mut work =
-            Work { restorer: self, turns, plan: Plan::default(), assigned: OwnMap::default(), insertions: Vec::new() };
+        let mut work = Work {
+            restorer: self,
+            turns,
+            plan: Plan::default(),
+            assigned: OwnMap::default(),
+            insertions: Vec::new(),
+            first_calls: HashMap::new(),
+        };
         if ledger.is_empty() {
             return work.finish();
         }
@@ -327,6 +360,8 @@ struct Work<'a> {
     /// The remembered part that a part of the history is.
     assigned: OwnMap<usize, ItemRef>,
     insertions: Vec<Insertion>,
+    /// The first of the calls that are inserted into a message: the part before which it stands, and its edit.
+    first_calls: HashMap<usize, (usize, usize)>,
 }
 
 impl<'a> Work<'a> {
@@ -406,15 +441,15 @@ impl<'a> Work<'a> {
         let Some((range, bytes)) = self.restorer.dialect.restore(target, state.raw()) else { return };
         self.plan.filled.insert(at);
         self.plan.restored += 1;
-        let placed = self.placed(item, target.message, at);
-        self.plan.edits.push(Edit { range, bytes, items: vec![placed], structural: false });
+        let placed = self.placed(item, target.message, at, How::On);
+        self.plan.edits.push(Edit { range, bytes, items: vec![placed], structural: false, unsigned: None });
     }
 
-    fn placed(&self, item: ItemRef, message: usize, part: usize) -> Placed {
+    fn placed(&self, item: ItemRef, message: usize, part: usize, how: How) -> Placed {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let call = self.part(&item).filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
-        Placed { item, content: message, part: part.saturating_sub(first), call, at: part }
+        Placed { item, content: message, part: part.saturating_sub(first), call, at: part, how }
     }
 
     /// The part of a target that carried the state.
@@ -501,22 +536,43 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let parts = history.messages[message].parts.clone();
         let Some(whole) = &part.whole else { return };
-        let (offset, bytes) = match before {
-            Some(before) => (history.parts[before].span.start, [&whole[..], b","].concat()),
+        let offset = match before {
+            Some(before) => history.parts[before].span.start,
             None if parts.is_empty() => return,
-            None => (history.parts[parts.end - 1].span.end, [b",", &whole[..]].concat()),
+            None => history.parts[parts.end - 1].span.end,
+        };
+        let separated = |whole: &[u8]| match before {
+            Some(_) => Bytes::from([whole, b","].concat()),
+            None => Bytes::from([b",", whole].concat()),
         };
         let at = before.unwrap_or(parts.end);
-        let items = part.state.iter().map(|_| self.placed(item, message, at)).collect();
-        self.insertions.push(Insertion::Part { before: at, message });
-        self.plan.edits.push(Edit { range: offset..offset, bytes: bytes.into(), items, structural: true });
-        if part.kind == Kind::Call
-            && let Some(first) = parts.clone().find(|at| history.parts[*at].kind == PartKind::Call)
-            && first >= at
-        {
-            // The first call of the message is now ours.
-            self.plan.filled.insert(first);
+        let same = |insertion: &&Insertion| matches!(insertion, Insertion::Part { before, .. } if *before == at);
+        let mut placed = self.placed(item, message, at, How::Part(self.insertions.iter().filter(same).count()));
+        let mut unsigned = None;
+        if part.kind == Kind::Call {
+            let kept = parts.clone().find(|at| history.parts[*at].kind == PartKind::Call);
+            let ours = self.first_calls.get(&message).copied();
+            if kept.is_none_or(|kept| kept >= at) && ours.is_none_or(|(before, _)| before > at) {
+                // The first call of the message is now ours.
+                self.plan.filled.extend(kept);
+                placed.at = kept.unwrap_or(at);
+                if let Some((_, edit)) = self.first_calls.insert(message, (at, self.plan.edits.len())) {
+                    self.plan.edits[edit].unsigned = None;
+                }
+                let whole = self.with_sentinel(part);
+                unsigned = whole.map(|whole| Unsigned { placed: placed.clone(), message, bytes: separated(&whole) });
+            }
         }
+        let items = part.state.iter().map(|_| placed.clone()).collect();
+        let bytes = separated(whole);
+        self.insertions.push(Insertion::Part { before: at, message });
+        self.plan.edits.push(Edit { range: offset..offset, bytes, items, structural: true, unsigned });
+    }
+
+    /// A call that never had state, with the value that stands in for it.
+    fn with_sentinel(&self, part: &TurnPart) -> Option<Bytes> {
+        let sentinel = self.restorer.sentinel.as_ref().filter(|_| part.kind == Kind::Call && part.state.is_none())?;
+        self.restorer.dialect.signed(part.whole.as_ref()?, sentinel)
     }
 
     /// Puts back the calls whose outputs the client kept.
@@ -662,17 +718,28 @@ impl<'a> Work<'a> {
         inserted.sort_unstable();
         let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
         let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
-        let bytes = [&self.restorer.dialect.message(&whole)[..], b","].concat();
-        let at = history.messages[output].span.start;
-        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
-        let items = items.map(|(position, (index, part))| Placed {
+        let message = |parts: &[Bytes]| Bytes::from([&self.restorer.dialect.message(parts)[..], b","].concat());
+        let bytes = message(&whole);
+        let same = |insertion: &&Insertion| matches!(insertion, Insertion::Message { before } if *before == output);
+        let nth = self.insertions.iter().filter(same).count();
+        let placed = |position: usize, index: u32, part: &TurnPart| Placed {
             item: item(index),
             content: output,
             part: position,
             call: part.name.clone().filter(|_| part.kind == Kind::Call),
             at: usize::MAX,
+            how: How::Message(nth),
+        };
+        let first = (0..).zip(inserted()).find(|(_, (_, part))| part.kind == Kind::Call);
+        let unsigned = first.and_then(|(position, (index, part))| {
+            let mut whole = whole.clone();
+            *whole.get_mut(position)? = self.with_sentinel(part)?;
+            Some(Unsigned { placed: placed(position, index, part), message: output, bytes: message(&whole) })
         });
-        self.plan.edits.push(Edit { range: at..at, bytes: bytes.into(), items: items.collect(), structural: true });
+        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
+        let items = items.map(|(position, (index, part))| placed(position, index, part)).collect();
+        let at = history.messages[output].span.start;
+        self.plan.edits.push(Edit { range: at..at, bytes, items, structural: true, unsigned });
         self.insertions.push(Insertion::Message { before: output });
     }
 
@@ -742,30 +809,57 @@ impl<'a> Work<'a> {
     }
 
     fn finish(mut self) -> Plan {
-        let history = self.restorer.history;
-        let mut messages: Vec<usize> = Vec::new();
-        let mut parts: HashMap<usize, Vec<usize>> = HashMap::new();
+        let inserted = &mut self.plan.inserted;
         for insertion in &self.insertions {
             match insertion {
-                Insertion::Message { before } => messages.push(*before),
-                Insertion::Part { before, message } => parts.entry(*message).or_default().push(*before),
+                Insertion::Message { before } => inserted.messages.push(*before),
+                Insertion::Part { before, message } => inserted.parts.entry(*message).or_default().push(*before),
             }
         }
-        messages.sort_unstable();
-        parts.values_mut().for_each(|parts| parts.sort_unstable());
+        inserted.messages.sort_unstable();
+        inserted.parts.values_mut().for_each(|parts| parts.sort_unstable());
         for edit in &mut self.plan.edits {
-            for placed in &mut edit.items {
-                if let (Some(inserted), Some(message)) =
-                    (parts.get(&placed.content), history.messages.get(placed.content))
-                {
-                    let at = placed.part + message.parts.start;
-                    placed.part +=
-                        inserted.partition_point(|before| *before < at + usize::from(!edit.range.is_empty()));
-                }
-                placed.content += messages.partition_point(|before| *before < placed.content);
+            let unsigned = edit.unsigned.iter_mut().map(|unsigned| &mut unsigned.placed);
+            for placed in edit.items.iter_mut().chain(unsigned) {
+                inserted.settle(placed, self.restorer.history);
             }
         }
         self.plan
+    }
+}
+
+/// The messages and parts that are inserted, by what of the history they stand before, sorted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inserted {
+    messages: Vec<usize>,
+    parts: HashMap<usize, Vec<usize>>,
+}
+
+impl Inserted {
+    /// Where a part of the history stands in the contents that go upstream: its content, and its
+    /// position in that.
+    pub(crate) fn position(&self, history: &History<'_>, part: usize) -> (usize, usize) {
+        let message = history.parts[part].message;
+        let parts = self.parts.get(&message).map_or(0, |parts| parts.partition_point(|before| *before <= part));
+        let content = message + self.messages.partition_point(|before| *before <= message);
+        (content, part - history.messages[message].parts.start + parts)
+    }
+
+    /// Turns the place in the history into that in what goes upstream.
+    fn settle(&self, placed: &mut Placed, history: &History<'_>) {
+        let message = placed.content;
+        let first = history.messages.get(message).map_or(0, |message| message.parts.start);
+        let parts = |from: usize, bound: usize| {
+            self.parts.get(&message).map_or(0, |parts| parts.partition_point(|before| *before < bound) + from)
+        };
+        match placed.how {
+            How::On => (placed.content, placed.part) = self.position(history, placed.part + first),
+            How::Part(nth) => {
+                placed.part += parts(nth, placed.part + first);
+                placed.content += self.messages.partition_point(|before| *before < message);
+            }
+            How::Message(nth) => placed.content += self.messages.partition_point(|before| *before < message) + nth,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tower_reasoning_replay::{
+    Fallback, MemoryStore, ReplayLayer,
     engine::Event,
     testing::gemini::{Say, Sentinels, Turn},
 };
@@ -336,4 +337,81 @@ async fn without_ids_the_call_of_a_later_turn_comes_back_where_it_stood_g13() {
     is_call(&sent[1]["parts"][0], &first, 0);
     is_call(&sent[3]["parts"][0], &second, 0);
     gateway.took(2);
+}
+
+/// The second of two parallel calls never had a signature, so alone it needs a stand-in.
+#[tokio::test]
+async fn a_sibling_that_comes_back_alone_gets_a_sentinel_g9() {
+    type Keeps = fn(&Answer) -> Vec<Value>;
+    let keeps: [(&str, &[usize], Keeps); 3] = [
+        ("nothing", &[1], |_| Vec::new()),
+        ("the text", &[1], |first| vec![model([first.kept()["parts"][0].clone()])]),
+        ("the last call", &[1, 2], |first| vec![model([first.kept()["parts"][3].clone()])]),
+    ];
+    for base in FACES {
+        for fallback in [Fallback::OnRejection, Fallback::Always] {
+            for (what, which, keeps) in keeps {
+                let client = Client::new(base, How::Sse);
+                let said = [Say::text("I look."), Say::calls([("a", json!({})), ("b", json!({})), ("c", json!({}))])];
+                let provider = strict([Turn::new(said), text("Done."), text("Well.")]).build();
+                let layer = ReplayLayer::builder(MemoryStore::new()).fallback(fallback).build_layer().unwrap();
+                let gateway = Gateway::with(&provider, layer);
+                let first = gateway.ask(&client, &[user("Go")]).await;
+                let mut history = vec![user("Go")];
+                history.extend(keeps(&first));
+                history.push(says(back(&first, which)));
+                let second = gateway.ask(&client, &history).await;
+                assert_eq!(second.status.as_u16(), 200, "{base} {what}");
+                assert_eq!(second.sent.len(), if fallback == Fallback::Always { 1 } else { 2 }, "{base} {what}");
+                let sent = contents(second.sent.last().unwrap());
+                let parts = sent[1]["parts"].as_array().unwrap();
+                let call = parts.iter().find(|part| part.get("functionCall").is_some()).unwrap();
+                assert_eq!(call["functionCall"]["name"], "b");
+                assert_eq!(call["thoughtSignature"], "skip_thought_signature_validator", "{what}");
+                assert_eq!(
+                    sent.iter()
+                        .flat_map(|content| content["parts"].as_array().unwrap())
+                        .filter(|part| part["thoughtSignature"] == "skip_thought_signature_validator")
+                        .count(),
+                    1
+                );
+                assert_eq!(second.summary().sentinels, 1);
+                // What was learned of the provider saves the next request the detour.
+                let third = gateway.ask(&client, &history).await;
+                assert_eq!((third.sent.len(), third.sent.last()), (1, second.sent.last()));
+                // With the first call back, its signature is enough.
+                let mut whole = history.clone();
+                let last = whole.len() - 1;
+                let mut outputs = back(&first, &[0]);
+                outputs.extend(back(&first, which));
+                whole[last] = says(outputs);
+                let fourth = gateway.ask(&client, &whole).await;
+                assert_eq!((fourth.status.as_u16(), fourth.summary().sentinels, fourth.sent.len()), (200, 0, 1));
+                is_call(
+                    &fourth.upstream()[1]["parts"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .find(|part| part.get("functionCall").is_some())
+                        .unwrap(),
+                    &first,
+                    0,
+                );
+            }
+        }
+    }
+}
+
+/// In a turn that is over nobody asks for it.
+#[tokio::test]
+async fn a_lone_sibling_of_an_older_turn_stays_as_it_was_g9() {
+    let client = Client::new(API, How::Sse);
+    let provider = strict([calls([("a", json!({})), ("b", json!({}))]), text("Done."), text("Well.")]).build();
+    let layer = ReplayLayer::builder(MemoryStore::new()).fallback(Fallback::Always).build_layer().unwrap();
+    let gateway = Gateway::with(&provider, layer);
+    let first = gateway.ask(&client, &[user("Go")]).await;
+    let history = [user("Go"), says(back(&first, &[1])), model([json!({"text": "Done."})]), user("And?")];
+    let last = gateway.ask(&client, &history).await;
+    is_call(&last.upstream()[1]["parts"][0], &first, 1);
+    assert_eq!(last.summary().sentinels, 0);
 }

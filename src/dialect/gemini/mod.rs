@@ -73,6 +73,16 @@ impl Dialect for Gemini {
         sentinel_parts(history, filled, wanted)
     }
 
+    fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool {
+        wanted == Wanted::EveryPart || message >= current_turn(history)
+    }
+
+    fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes> {
+        let read = request::part(&mut Cursor::new(part), 0).ok()?;
+        let (range, state) = restore(&read, state)?;
+        Some([&part[..range.start], &state, &part[range.end..]].concat().into())
+    }
+
     fn sentinel(&self, form: Sentinel) -> Option<Bytes> {
         Some(placeholder::sentinel(form))
     }
