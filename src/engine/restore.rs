@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::survey::Around;
 use crate::{
-    dialect::{Author, Dialect, History, Message, PartKind, ToolDefaults},
+    dialect::{Author, Dialect, History, Message, Part, PartKind, ToolDefaults},
     ledger::{
         ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         fingerprint::{Running, Tag},
@@ -502,7 +502,7 @@ impl<'a> Work<'a> {
             // The client's own thoughts stay as they are; ours never stand beside them.
             let own = message.parts.clone().any(|part| {
                 let kept = &restorer.history.parts[part];
-                kept.kind == PartKind::Thought && !self.plan.filled.contains(&part) && !kept.is_empty_text()
+                kept.kind == PartKind::Thought && !self.plan.filled.contains(&part) && !is_blank_thought(kept)
             });
             if !one_turn || own {
                 continue;
@@ -522,13 +522,30 @@ impl<'a> Work<'a> {
             if refused {
                 continue;
             }
+            let mut blank: Vec<usize> = message.parts.clone().collect();
+            blank.retain(|part| is_blank_thought(&restorer.history.parts[*part]) && !self.assigned.contains_key(part));
             for (index, part) in missing {
                 let next = of.iter().find(|(_, item)| item.part > index).map(|(part, _)| *part);
+                let last = of.iter().rfind(|(_, item)| item.part < index).map(|(part, _)| *part);
                 let item = ItemRef::new(first.turn, first.alternative, index);
-                self.insert_part(at, next, item, part);
+                let between = |at: &usize| last.is_none_or(|last| last < *at) && next.is_none_or(|next| *at < next);
+                match blank.iter().position(between) {
+                    Some(found) => self.replace_part(at, blank.remove(found), item, part),
+                    None => self.insert_part(at, next, item, part),
+                }
                 self.plan.restored += 1;
             }
         }
+    }
+
+    /// Puts a whole part in the place of what the client left of it.
+    fn replace_part(&mut self, message: usize, at: usize, item: ItemRef, part: &TurnPart) {
+        let Some(whole) = part.whole.clone() else { return };
+        let range = self.restorer.history.parts[at].span.clone();
+        let items = part.state.iter().map(|_| self.placed(item, message, at, How::On)).collect();
+        self.assigned.insert(at, item);
+        self.plan.filled.insert(at);
+        self.plan.edits.push(Edit { range, bytes: whole, items, structural: true, unsigned: None });
     }
 
     /// Inserts a whole part into a message: before a part of it, or at its end.
@@ -861,6 +878,11 @@ impl Inserted {
             How::Message(nth) => placed.content += self.messages.partition_point(|before| *before < message) + nth,
         }
     }
+}
+
+/// What is left of a thought of which a client dropped the text and the signature.
+fn is_blank_thought(part: &Part<'_>) -> bool {
+    part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
 /// Names that translators write where they do not know the name.

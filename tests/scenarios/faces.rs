@@ -231,3 +231,63 @@ async fn claude_thinking_without_text_comes_back_too_g26() {
         }
     }
 }
+
+/// Beside what is left of the thinking, a whole part would be a second one.
+#[tokio::test]
+async fn claude_thinking_of_which_a_blank_was_kept_takes_its_place_g26() {
+    let blanks = [
+        json!({"thought": true, "text": ""}),
+        json!({"thought": true}),
+        json!({"text": "", "thought": true, "thoughtSignature": ""}),
+        json!({"thought": true, "thought_signature": null}),
+        json!({"thought": true, "text": "", "thoughtSignature": "skip_thought_signature_validator"}),
+    ];
+    for how in WAYS {
+        for blank in &blanks {
+            for said in [
+                vec![Say::thought("I think."), Say::call("ls", json!({"path": "/"}))],
+                vec![Say::thought("I think."), Say::text("I look."), Say::call("ls", json!({"path": "/"}))],
+                vec![Say::thought("I think."), Say::calls([("a", json!({"x": 1})), ("b", json!({"x": 2}))])],
+            ] {
+                let gateway = Gateway::says([Turn::new(said), text("Done."), text("Well.")]);
+                let client = Client::claude(how);
+                let first = gateway.ask(&client, &[user("Go")]).await;
+                let kept = first.kept();
+                let mut content = kept.clone();
+                content["parts"].as_array_mut().unwrap().insert(0, blank.clone());
+                let history = [user("Go"), content.clone(), outputs(&content)];
+                let second = gateway.ask(&client, &history).await;
+                let sent = second.upstream();
+                let parts = sent[1]["parts"].as_array().unwrap();
+                assert_eq!(parts.len(), content["parts"].as_array().unwrap().len(), "{blank}");
+                assert_eq!((&parts[0]["thought"], &parts[0]["text"]), (&json!(true), &json!("I think.")), "{blank}");
+                assert_eq!(parts[1..], *kept["parts"].as_array().unwrap());
+                gateway.took(1);
+                // A dropped sibling joins behind it.
+                if parts.len() == 3 && kept["parts"][0].get("functionCall").is_some() {
+                    let mut content = content.clone();
+                    content["parts"].as_array_mut().unwrap().remove(1);
+                    let history = [user("Go"), content, outputs(&kept)];
+                    let third = gateway.ask(&client, &history).await;
+                    assert_eq!(third.upstream()[1], sent[1], "{blank}");
+                    gateway.took(1);
+                }
+            }
+        }
+    }
+}
+
+/// A signature that the client kept on an emptied thought is its own: nothing is put beside it.
+#[tokio::test]
+async fn claude_thinking_that_was_emptied_but_kept_its_signature_is_left_alone_g28() {
+    let client = Client::claude(How::Sse);
+    let gateway = Gateway::says([Turn::new([Say::thought("I think."), Say::call("ls", json!({}))]), text("Done.")]);
+    let first = gateway.ask(&client, &[user("Go")]).await;
+    for signature in [first.signatures()[0].clone(), "c29tZSBvdGhlciBzaWduYXR1cmUgb2Ygb2xk".to_owned()] {
+        let own = json!({"thought": true, "text": "", "thoughtSignature": signature});
+        let content = model([own, first.kept()["parts"][0].clone()]);
+        let history = [user("Go"), content.clone(), outputs(&content)];
+        let second = gateway.ask(&client, &history).await;
+        assert_eq!(second.sent, [client.body(&history).to_string().as_bytes()]);
+    }
+}
