@@ -12,7 +12,7 @@ use super::survey::Around;
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, ToolDefaults},
     ledger::{
-        ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Context, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         fingerprint::{Running, Tag},
         matcher::{Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
     },
@@ -651,7 +651,8 @@ impl<'a> Work<'a> {
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
                 let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
-                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], part.message);
+                let places = || self.restorer.around.answered_at(*output);
+                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], &places());
                 if agrees && matcher.count_of(id) == 1 && proven {
                     found.push((*turn, *alternative, *call, *output));
                 }
@@ -665,13 +666,13 @@ impl<'a> Work<'a> {
         let mut used = HashSet::new();
         for whole in [true, false] {
             without_id.retain(|(output, name)| {
-                let message = history.parts[*output].message;
-                let beside = self.turns_before(message);
+                let places = self.restorer.around.answered_at(*output);
+                let beside = self.turns_before(history.parts[*output].message);
                 let fits = |(turn, alternative, _): &(usize, u32, u32)| match whole {
                     true => {
-                        beside.contains(&(turns[*turn].id(), *alternative)) || self.was_made_at(turns[*turn], message)
+                        beside.contains(&(turns[*turn].id(), *alternative)) || self.was_made_at(turns[*turn], &places)
                     }
-                    false => self.neighbours_agree(turns[*turn], message),
+                    false => self.neighbours_agree(turns[*turn], &places),
                 };
                 let calls = by_name.get(&**name).into_iter().flatten();
                 let mut calls = calls.filter(|call| fits(call) && !used.contains(*call));
@@ -684,23 +685,24 @@ impl<'a> Work<'a> {
         found
     }
 
-    /// Whether everything before a turn stands before this message.
-    fn was_made_at(&self, turn: &Turn, message: usize) -> bool {
-        let (around, context) = (self.restorer.around, turn.context());
+    /// Whether everything before a turn stands at one of these places.
+    fn was_made_at(&self, turn: &Turn, places: &[Context]) -> bool {
         let named = self.restorer.strictness == Strictness::Known;
-        around.before(message) == context.before() && (named || around.system() == context.system())
+        let mut places = places.iter().filter(|place| named || place.system() == turn.context().system());
+        places.any(|place| place.before() == turn.context().before())
     }
 
-    /// Whether a turn was made where this message stands, as far as the session lets that be told.
-    fn neighbours_agree(&self, turn: &Turn, message: usize) -> bool {
-        let around = self.restorer.around;
-        let context = turn.context();
-        if self.restorer.strictness == Strictness::Strict || around.before(message) == context.before() {
-            return self.was_made_at(turn, message);
+    /// Whether a turn was made at one of these places, as far as the session lets that be told.
+    fn neighbours_agree(&self, turn: &Turn, places: &[Context]) -> bool {
+        if self.restorer.strictness == Strictness::Strict || self.was_made_at(turn, places) {
+            return self.was_made_at(turn, places);
         }
-        let level = context.windows().len().min((around.depth(message) + 1).ilog2() as usize);
-        let Some(level) = level.checked_sub(1) else { return false };
-        context.windows().get(level).copied() == around.window(message, level)
+        let windows = turn.context().windows();
+        places.iter().any(|place| {
+            let level = windows.len().min((place.depth() + 1).ilog2() as usize);
+            let Some(level) = level.checked_sub(1) else { return false };
+            windows.get(level) == place.windows().get(level)
+        })
     }
 
     fn put_calls_back(&mut self, turn: &Turn, alternative: u32, calls: &[(u32, usize)], output: usize) {

@@ -23,6 +23,9 @@ pub(crate) struct Survey {
     places: AnchorMap<Vec<usize>>,
 }
 
+/// How many outputs right before an output are looked at as those of parallel calls.
+const MAX_PARALLEL: usize = 16;
+
 /// Tells the units of the two authors apart.
 fn unit(author: Author, anchor: Anchor) -> Anchor {
     let mut bytes = *anchor.as_bytes();
@@ -161,6 +164,30 @@ impl<'a> Around<'a> {
 
     pub(crate) fn survey(&self) -> &'a Survey {
         self.survey.get_or_init(|| Survey::new(self.history, self.key))
+    }
+
+    /// What may have preceded the call of this output: what precedes the output, or one of those right
+    /// before it in its message, for parallel calls are answered together.
+    pub(crate) fn answered_at(&self, output: usize) -> Vec<Context> {
+        let message = self.history.parts[output].message;
+        let mut at = self.survey().start(message);
+        let (mut units, mut in_text) = (vec![at], false);
+        for part in &self.history.parts[self.history.messages[message].parts.start..output] {
+            let is_text = part.text().is_some();
+            if is_text && (part.kind == PartKind::Thought || part.is_empty_text()) {
+                continue;
+            }
+            at += usize::from(!is_text || !in_text);
+            in_text = is_text;
+            if part.kind != PartKind::Output {
+                units.clear();
+            }
+            units.push(at);
+        }
+        // The first of them, and the nearest.
+        let nearest = units.len().saturating_sub(MAX_PARALLEL).max(1);
+        units.drain(1..nearest);
+        units.into_iter().map(|at| self.survey().trace.context(at)).collect()
     }
 
     /// The states that the client sent, by a digest that equal values share.

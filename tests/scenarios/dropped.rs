@@ -415,3 +415,53 @@ async fn a_lone_sibling_of_an_older_turn_stays_as_it_was_g9() {
     is_call(&last.upstream()[1]["parts"][0], &first, 1);
     assert_eq!(last.summary().sentinels, 0);
 }
+
+/// Outputs of several turns in one content: what precedes each says which call it answers.
+#[tokio::test]
+async fn without_ids_the_calls_of_merged_outputs_come_back_each_in_a_content_g13() {
+    for base in [VERTEX, API] {
+        for session in [Some("s"), None] {
+            let turns = || {
+                [
+                    vec![
+                        calls([("ls", json!({"path": "/"})), ("cat", json!({"path": "/x"}))]),
+                        call("ls", json!({"path": "/"})),
+                        call("ls", json!({"path": "/etc"})),
+                    ],
+                    vec![call("ls", json!({"path": "/"})), call("cat", json!({})), call("ls", json!({"path": "/"}))],
+                    vec![call("a", json!({})), calls([("b", json!({})), ("c", json!({}))]), call("d", json!({}))],
+                ]
+            };
+            for turns in turns() {
+                let client = Client::new(base, How::Sse).session(session);
+                let gateway = Gateway::new(&strict(turns).ids(false).build());
+                let (mut apart, mut merged, mut answers) = (vec![user("Go")], Vec::new(), Vec::new());
+                for _ in 0..3 {
+                    let answer = gateway.ask(&client, &apart).await;
+                    let which: Vec<usize> = (0..answer.kept()["parts"].as_array().unwrap().len()).collect();
+                    let outputs = back(&answer, &which);
+                    merged.extend(outputs.clone());
+                    apart.push(says(outputs));
+                    answers.push(answer);
+                }
+                let last = gateway.ask(&client, &[user("Go"), says(merged.clone())]).await;
+                let sent = last.upstream();
+                assert_eq!((last.status.as_u16(), sent.len()), (200, 5), "{sent:#?}");
+                for (at, answer) in answers.iter().enumerate() {
+                    let whole = answer.whole();
+                    let calls: Vec<&Value> = whole["parts"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .filter(|part| part.get("functionCall").is_some())
+                        .collect();
+                    assert_eq!(sent[at + 1]["parts"].as_array().unwrap().iter().collect::<Vec<_>>(), calls);
+                }
+                assert_eq!(sent[4], says(merged.clone()));
+                // Asked again, the same goes upstream.
+                let again = gateway.ask(&client, &[user("Go"), says(merged)]).await;
+                assert_eq!(again.sent[0], last.sent[0]);
+            }
+        }
+    }
+}
