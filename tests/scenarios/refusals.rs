@@ -1,5 +1,6 @@
 //! What happens when the provider refuses, and when tokens are counted.
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use tower_reasoning_replay::{
     Fallback, MemoryStore, ReplayLayer, Sentinel,
@@ -262,4 +263,65 @@ async fn what_is_no_conversation_of_ours_passes_untouched_g26() {
     let client = Client::new(base, How::Whole);
     let answer = gateway.ask_raw(&client, body.to_string()).await;
     assert_eq!(answer.sent, [body.to_string().as_bytes()]);
+}
+
+/// Two pieces of state of one turn, of which the client kept the second without its state, and dropped the
+/// first; and three turns of which it kept the outputs only, merged.
+#[tokio::test]
+async fn a_named_place_among_what_was_put_in_forgets_only_what_stands_there_g5() {
+    let bad = |at: &str| {
+        let message =
+            format!("Invalid value at '{at}.thought_signature' (TYPE_BYTES), Base64 decoding failed for \"x\"");
+        let body = json!({"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}});
+        Canned(StatusCode::BAD_REQUEST, "application/json", vec![body.to_string().into()])
+    };
+    let client = Client::new(API, How::Whole);
+    let [one, two, three] =
+        ["b25lIHNpZ25hdHVyZSBvZiBtYW55", "dHdvIHNpZ25hdHVyZXMgb2YgbWFueQ==", "dGhyZWUgc2lnbmF0dXJlcyBvZg=="];
+    let call = |name: &str, state: &str| json!({"functionCall": {"name": name, "args": {}, "id": format!("{name}x7k2q9")}, "thoughtSignature": state});
+    let answer =
+        |parts: Value| Canned::json(&json!({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}));
+    let back = |call: &Value| output(call, json!({}));
+    for (place, left) in [(0, vec![two]), (1, vec![one]), (2, vec![one, two])] {
+        let gateway = Gateway::says([]);
+        let tool = json!({"toolCall": {"id": "j425u3dm", "toolType": "FILE_SEARCH", "args": {"q": 1}}, "thoughtSignature": two});
+        let call = call("a", one);
+        gateway.answer_next(answer(json!([call, tool, {"text": "So."}])));
+        gateway.ask(&client, &[user("Go")]).await;
+        let kept = model([unsigned(&tool), json!({"text": "So."})]);
+        let history = [user("Go"), kept, json!({"role": "user", "parts": [back(&call)]})];
+        gateway.answer_next(bad(&format!("contents[1].parts[{place}]")));
+        gateway.answer_next(answer(json!([{"text": "Well."}])));
+        let second = gateway.ask(&client, &history).await;
+        assert_eq!(signatures(&second.upstream()[1]), [one, two]);
+        assert_eq!(gateway.count(Event::Forgotten), u64::from(place < 2));
+        gateway.answer_next(answer(json!([{"text": "Well."}])));
+        let third = gateway.ask(&client, &history).await;
+        assert_eq!(signatures(&third.upstream()[1]), left, "{place}");
+    }
+    for place in 0..5 {
+        let gateway = Gateway::says([]);
+        let calls = [call("a", one), call("b", two), call("c", three)];
+        let mut history = vec![user("Go")];
+        for call in &calls {
+            gateway.answer_next(answer(json!([call])));
+            gateway.ask(&client, &history).await;
+            history.push(json!({"role": "user", "parts": [back(call)]}));
+        }
+        let outputs: Vec<Value> = calls.iter().map(back).collect();
+        let history = [user("Go"), json!({"role": "user", "parts": outputs})];
+        gateway.answer_next(bad(&format!("contents[{place}].parts[0]")));
+        gateway.answer_next(answer(json!([{"text": "Well."}])));
+        let second = gateway.ask(&client, &history).await;
+        let states = |body: &[u8]| contents(body).iter().flat_map(signatures).collect::<Vec<_>>();
+        assert_eq!(states(&second.sent[0]), [one, two, three]);
+        let mut left = vec![one, two, three];
+        if (1..4).contains(&place) {
+            left.remove(place - 1);
+            assert_eq!(states(&second.sent[1]), left, "{place}");
+        }
+        gateway.answer_next(answer(json!([{"text": "Well."}])));
+        let third = gateway.ask(&client, &history).await;
+        assert_eq!(states(&third.sent[0]), left, "{place}");
+    }
 }
