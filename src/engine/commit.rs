@@ -5,10 +5,10 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::runtime::Handle;
@@ -31,11 +31,66 @@ pub struct Commit {
     scope: Scope,
     what: What,
     report: Report,
+    order: Order,
 }
 
 enum What {
     Append(Arc<Turn>),
     Remove(Vec<ItemRef>),
+}
+
+/// What a commit has to do with the others of its response.
+enum Order {
+    Any,
+    /// Those that follow wait until this is dropped.
+    First {
+        _under_way: UnderWay,
+    },
+    After(Appends),
+}
+
+/// The appends of one response that are under way: what takes the turn back must not overtake them.
+#[derive(Clone, Default)]
+pub(super) struct Appends(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    count: usize,
+    waker: Option<Waker>,
+}
+
+impl Appends {
+    fn with<T>(&self, change: impl FnOnce(&mut Open) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn begin(&self) -> UnderWay {
+        self.with(|open| open.count += 1);
+        UnderWay(self.clone())
+    }
+
+    fn poll_done(&self, cx: &Context<'_>) -> Poll<()> {
+        self.with(|open| {
+            if open.count == 0 {
+                return Poll::Ready(());
+            }
+            open.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+/// An append that is under way.
+struct UnderWay(Appends);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let waker = self.0.with(|open| {
+            open.count -= 1;
+            open.waker.take()
+        });
+        waker.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Commit {
@@ -47,7 +102,19 @@ impl Commit {
         report: &Report,
     ) -> Self {
         let what = What::Append(Arc::new(turn));
-        Self { shared: shared.clone(), dialect, scope, what, report: report.clone() }
+        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), order: Order::Any }
+    }
+
+    /// One of the appends of a response, which what follows waits for.
+    pub(super) fn among(mut self, appends: &Appends) -> Self {
+        self.order = Order::First { _under_way: appends.begin() };
+        self
+    }
+
+    /// Runs when these appends have landed, or failed.
+    pub(super) fn after(mut self, appends: &Appends) -> Self {
+        self.order = Order::After(appends.clone());
+        self
     }
 
     pub(super) fn remove(
@@ -57,7 +124,8 @@ impl Commit {
         items: Vec<ItemRef>,
         report: &Report,
     ) -> Self {
-        Self { shared: shared.clone(), dialect, scope, what: What::Remove(items), report: report.clone() }
+        let what = What::Remove(items);
+        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), order: Order::Any }
     }
 
     /// Stores it. Trouble is counted and logged, never returned.
@@ -66,12 +134,19 @@ impl Commit {
     ///
     /// If the future is dropped, the store may or may not have the turn.
     pub fn run(self) -> Committing {
-        let store = &self.shared.store;
-        let reply = match &self.what {
-            What::Append(turn) => Running::Append(store.append(&self.scope, turn.clone())),
-            What::Remove(items) => Running::Remove(store.remove(&self.scope, items)),
+        let reply = match &self.order {
+            Order::After(appends) => Running::Waiting(appends.clone()),
+            _ => self.begin(),
         };
         Committing { commit: self, reply }
+    }
+
+    fn begin(&self) -> Running {
+        let store = &self.shared.store;
+        match &self.what {
+            What::Append(turn) => Running::Append(store.append(&self.scope, turn.clone())),
+            What::Remove(items) => Running::Remove(store.remove(&self.scope, items)),
+        }
     }
 
     /// Runs it to its end if the store [does so at once](crate::Store::appends_inline), else in the background,
@@ -111,6 +186,7 @@ impl fmt::Debug for Commit {
 }
 
 enum Running {
+    Waiting(Appends),
     Append(Reply<Appended>),
     Remove(Reply<usize>),
 }
@@ -124,7 +200,7 @@ pub struct Committing {
 
 impl Committing {
     fn poll_once(mut self) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         if Pin::new(&mut self).poll(&mut cx).is_pending() {
             self.into_background();
         }
@@ -161,8 +237,13 @@ impl Future for Committing {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if let Running::Waiting(appends) = &this.reply {
+            std::task::ready!(appends.poll_done(cx));
+            this.reply = this.commit.begin();
+        }
         let Commit { shared, dialect, report, what, .. } = &this.commit;
         let outcome = match &mut this.reply {
+            Running::Waiting(_) => return Poll::Pending,
             Running::Append(reply) => match std::task::ready!(Pin::new(reply).poll(cx)) {
                 Ok(appended) => {
                     shared.counters.add(dialect, Event::Evicted, appended.evicted as u64);
@@ -190,6 +271,7 @@ impl Future for Committing {
             report.unobserved(Unobserved::Store);
             tracing::warn!(dialect, "the store did not take a turn");
         }
+        this.commit.order = Order::Any;
         Poll::Ready(())
     }
 }

@@ -20,7 +20,7 @@ use super::{
     observer::{Observer, ObserverParts, stood_digest},
     prepare::Loading,
     refusal::{self, Place, Refusal, Verdict},
-    restore::{Gaps, Placed, Plan},
+    restore::{Gaps, Placed, Plan, PutIn},
     survey::Survey,
 };
 use crate::{
@@ -303,7 +303,7 @@ impl Exchange {
             id: turn_id(),
             context: survey.context(),
             stood: stood.into(),
-            put_in: self.placed.iter().map(|placed| placed.item).collect(),
+            put_in: self.placed.iter().map(PutIn::from).collect(),
         };
         Some(Observer::new(&draft.shared, parts, &head.headers))
     }
@@ -392,7 +392,7 @@ impl Exchange {
     fn invalid(&mut self, verdict: &Verdict) -> Step {
         let place = &verdict.place;
         let bad: Vec<ItemRef> =
-            self.placed.iter().filter(|placed| is_at(placed, place)).map(|placed| placed.item).collect();
+            self.placed.iter().filter(|placed| placed.is_at(place)).map(|placed| placed.item).collect();
         if bad.is_empty() && (!place.is_unknown() || self.draft.sentinels.is_empty()) && !self.is_sentinel_at(place) {
             // What stands there is the client's own.
             return Step::Settled(Remedy::None);
@@ -539,13 +539,6 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// Whether a restored item stands where the provider found fault.
-fn is_at(placed: &Placed, place: &Place) -> bool {
-    place.content.is_none_or(|content| content == placed.content)
-        && place.part.is_none_or(|part| part == placed.part)
-        && place.call.as_deref().is_none_or(|call| placed.call.as_deref() == Some(call))
-}
-
 /// Image models name the kind of part that lacks state, and want it on every part.
 fn wanted(body: &[u8]) -> Wanted {
     let body = body[..body.len().min(MAX_HELD)].to_ascii_lowercase();
@@ -611,7 +604,7 @@ impl Classifier {
                 let bad: Vec<_> = self
                     .placed
                     .iter()
-                    .filter(|placed| is_at(placed, &verdict.place))
+                    .filter(|placed| placed.is_at(&verdict.place))
                     .map(|placed| placed.item)
                     .collect();
                 if let Some(scope) = self.fallback_scope.filter(|_| verdict.place.is_unknown() || bad.is_empty()) {

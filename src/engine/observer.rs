@@ -6,8 +6,9 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use super::{
     Event, Report, Shared, Unobserved,
-    commit::Commit,
-    refusal::{self, Refusal},
+    commit::{Appends, Commit},
+    refusal::{self, Refusal, Verdict},
+    restore::PutIn,
 };
 use crate::{
     dialect::{Dialect, Recorder},
@@ -43,7 +44,9 @@ pub struct Observer {
     /// Digests of the parts that stood in the history, sorted, to count equal ones.
     stood: Box<[u32]>,
     /// What the request put in, to be forgotten if the stream says that it was bad.
-    put_in: Vec<ItemRef>,
+    put_in: Vec<PutIn>,
+    /// Where a store has to be waited for.
+    appends: Option<Appends>,
     committed: bool,
     /// A part or a piece of state came that was not handed out to be stored.
     unstored: bool,
@@ -82,7 +85,7 @@ pub(super) struct ObserverParts {
     pub(super) id: TurnId,
     pub(super) context: Context,
     pub(super) stood: Box<[u32]>,
-    pub(super) put_in: Vec<ItemRef>,
+    pub(super) put_in: Vec<PutIn>,
 }
 
 /// The digest of an anchor in [`Observer::stood`].
@@ -94,6 +97,7 @@ pub(super) fn stood_digest(anchor: &Anchor) -> u32 {
 impl Observer {
     pub(super) fn new(shared: &Arc<Shared>, parts: ObserverParts, headers: &HeaderMap) -> Self {
         let ObserverParts { dialect, scope, report, recorder, id, context, stood, put_in } = parts;
+        let appends = (!shared.store.appends_inline()).then(Appends::default);
         let mut observer = Self {
             shared: shared.clone(),
             dialect,
@@ -105,6 +109,7 @@ impl Observer {
             context,
             stood,
             put_in,
+            appends,
             committed: false,
             unstored: false,
             ended: false,
@@ -251,12 +256,16 @@ impl Observer {
         self.report.unobserved(Unobserved::Failed);
         let verdict = refusal::classify_event(json);
         let name = self.dialect.name();
-        match verdict.as_ref().map(|verdict| verdict.refusal) {
-            Some(Refusal::Missing) => self.shared.count(name, Event::RefusedMissing),
-            Some(Refusal::Structure) if !self.put_in.is_empty() => self.shared.count(name, Event::RefusedStructure),
-            Some(Refusal::Invalid) if !self.put_in.is_empty() => {
+        let put_in = !self.put_in.is_empty();
+        match verdict {
+            Some(Verdict { refusal: Refusal::Missing, .. }) => self.shared.count(name, Event::RefusedMissing),
+            Some(Verdict { refusal: Refusal::Structure, .. }) if put_in => {
+                self.shared.count(name, Event::RefusedStructure);
+            }
+            Some(Verdict { refusal: Refusal::Invalid, place }) if put_in => {
                 self.shared.count(name, Event::RefusedInvalid);
-                change.forget = std::mem::take(&mut self.put_in);
+                let bad = self.put_in.iter().filter(|placed| placed.is_at(&place));
+                change.forget = bad.map(|placed| placed.item).collect();
             }
             _ => {}
         }
@@ -289,7 +298,11 @@ impl Observer {
     fn commit(&self, change: Change) -> Option<Commit> {
         let (shared, name) = (&self.shared, self.dialect.name());
         if !change.forget.is_empty() {
-            return Some(Commit::remove(shared, name, self.scope, change.forget, &self.report));
+            let commit = Commit::remove(shared, name, self.scope, change.forget, &self.report);
+            return Some(match &self.appends {
+                Some(appends) => commit.after(appends),
+                None => commit,
+            });
         }
         change.turn
     }
@@ -309,7 +322,11 @@ impl Observer {
             part.occurrence = u32::try_from(until - from).unwrap_or(u32::MAX);
         }
         let turn = Turn::new(self.id, self.context.clone(), alternatives, !complete);
-        Some(Commit::append(&self.shared, self.dialect.name(), self.scope, turn, &self.report))
+        let commit = Commit::append(&self.shared, self.dialect.name(), self.scope, turn, &self.report);
+        Some(match &self.appends {
+            Some(appends) => commit.among(appends),
+            None => commit,
+        })
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
     ops::Range,
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::survey::Around;
+use super::{refusal, survey::Around};
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, ToolDefaults},
     ledger::{
@@ -192,6 +193,46 @@ pub(crate) struct Placed {
     /// The part of the history that it was put on, or that its call takes the place of as the first one.
     pub(crate) at: usize,
     how: How,
+}
+
+impl Placed {
+    /// Whether it stands where the provider found fault.
+    pub(crate) fn is_at(&self, place: &refusal::Place) -> bool {
+        PutIn::from(self).is_at(place)
+    }
+}
+
+/// A piece of state that was put back, in the few bytes that an open stream may hold of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PutIn {
+    pub(crate) item: ItemRef,
+    content: u32,
+    part: u32,
+    call: Option<NonZeroU32>,
+}
+
+impl PutIn {
+    /// Whether it stands where the provider found fault.
+    pub(crate) fn is_at(&self, place: &refusal::Place) -> bool {
+        place.content.is_none_or(|content| content == self.content as usize)
+            && place.part.is_none_or(|part| part == self.part as usize)
+            && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call)))
+    }
+}
+
+impl From<&Placed> for PutIn {
+    fn from(placed: &Placed) -> Self {
+        let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let call = placed.call.as_deref().map(digest);
+        Self { item: placed.item, content: position(placed.content), part: position(placed.part), call }
+    }
+}
+
+/// Tells the names of the calls of one request apart.
+fn digest(name: &str) -> NonZeroU32 {
+    let digest =
+        name.bytes().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    NonZeroU32::MIN.saturating_add(digest)
 }
 
 /// How a piece of state is put back.

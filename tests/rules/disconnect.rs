@@ -141,6 +141,39 @@ async fn an_error_after_the_end_takes_the_turn_back() {
     assert_eq!(next(&rig).await, FOLLOW_UP);
 }
 
+/// Rule 9, with a store that has to be waited for: what takes the turn back follows what stored it, though
+/// that was waited for no longer.
+#[tokio::test(start_paused = true)]
+async fn an_error_after_the_end_does_not_overtake_the_turn() {
+    let error = json!({"error": {"code": 500, "message": "Internal error.", "status": "INTERNAL"}});
+    let events: Vec<Step> = vec![bytes(sse(&answer_events())), bytes(format!("data: {error}\r\n\r\n"))];
+    for late in [false, true] {
+        for append in [10, 300, 2_000].map(Duration::from_millis) {
+            let mut steps = events.clone();
+            if late {
+                // A signature that came late was stored in between.
+                steps.insert(1, bytes(sse(&[event(&[call_part(&SIGNATURE.replace('+', "A"))], None)])));
+            }
+            let rig = Rig::with(TestStore::remote(), [answer(Scripted::new(steps))], |builder| builder);
+            rig.store.append_as(Mode::After(append));
+            let began = tokio::time::Instant::now();
+            rig.post(STREAM, QUESTION).await;
+            assert!(began.elapsed() <= Duration::from_millis(250) * (2 + u32::from(late)));
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(rig.store.states(), Vec::<String>::new(), "{append:?} {late}");
+            assert_eq!((rig.store.appends(), rig.store.removes()), (1 + usize::from(late), 1));
+        }
+    }
+    // What never lands is not waited for by the client, and what fails is nothing to wait for.
+    for mode in [Mode::Hangs, Mode::Fails] {
+        let rig = Rig::with(TestStore::remote(), [answer(Scripted::new(events.clone()))], |builder| builder);
+        rig.store.append_as(mode);
+        rig.post(STREAM, QUESTION).await;
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(rig.store.removes(), usize::from(mode == Mode::Fails));
+    }
+}
+
 /// Rule 9, with a store that has to be waited for: what a client leaves behind goes through the queue.
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_gets_it_through_the_queue() {

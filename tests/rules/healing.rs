@@ -455,6 +455,20 @@ async fn an_error_in_the_stream_forgets() {
     }
 }
 
+/// Rule 14: an error in the stream that names a place forgets only the item there.
+#[tokio::test]
+async fn an_error_in_the_stream_forgets_only_the_named_place() {
+    for (content, left) in [(1, &[1][..]), (3, &[0]), (2, &[0, 1])] {
+        let message = format!("Invalid value at 'contents[{content}].parts[0].thought_signature' (TYPE_BYTES)");
+        let message = format!("{message}, Base64 decoding failed");
+        let (rig, body, states) = two_calls().await;
+        rig.inner.will(whole(format!("data: {}\r\n\r\n", error(400, &message))));
+        rig.post(STREAM, body).await;
+        let left: Vec<String> = left.iter().map(|at| states[*at].clone()).collect();
+        assert_eq!(rig.store.states(), left, "{content}");
+    }
+}
+
 /// Rule 14: an error body over 64 KiB flows on, is classified in passing, and is not answered.
 #[tokio::test]
 async fn a_long_error_body_flows_on() {

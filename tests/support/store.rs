@@ -97,6 +97,11 @@ impl TestStore {
         self
     }
 
+    pub fn remove_as(&self, mode: Mode) -> &Self {
+        *self.0.remove.otherwise.lock().unwrap() = Some(mode);
+        self
+    }
+
     pub fn next_load(&self, mode: Mode) -> &Self {
         self.0.load.next.lock().unwrap().push_back(mode);
         self
