@@ -118,7 +118,9 @@ impl Survey {
 /// The fingerprint of the system instruction.
 pub(crate) fn system(history: &History<'_>, key: &HashKey) -> Anchor {
     let mut hash = Running::new(key, Tag::System);
-    for payload in &history.system {
+    // An empty instruction is none: some clients write it out.
+    let is_empty = |payload: &&Payload<'_>| matches!(payload, Payload::Text(text) if text.is_empty());
+    for payload in history.system.iter().filter(|payload| !is_empty(payload)) {
         if let Some(anchor) = payload.anchor(key, Tag::Other) {
             hash.update(anchor.as_bytes());
         }

@@ -388,7 +388,7 @@ async fn a_sibling_that_comes_back_alone_gets_a_sentinel_g9() {
                 let fourth = gateway.ask(&client, &whole).await;
                 assert_eq!((fourth.status.as_u16(), fourth.summary().sentinels, fourth.sent.len()), (200, 0, 1));
                 is_call(
-                    &fourth.upstream()[1]["parts"]
+                    fourth.upstream()[1]["parts"]
                         .as_array()
                         .unwrap()
                         .iter()
