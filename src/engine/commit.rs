@@ -1,6 +1,7 @@
 //! What is to be stored or forgotten, and the bounded queue of what could not be waited for.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     future::Future,
     pin::Pin,
@@ -31,7 +32,7 @@ pub struct Commit {
     scope: Scope,
     what: What,
     report: Report,
-    order: Order,
+    turnstile: Option<Turnstile>,
 }
 
 enum What {
@@ -39,57 +40,60 @@ enum What {
     Remove(Vec<ItemRef>),
 }
 
-/// What a commit has to do with the others of its response.
-enum Order {
-    Any,
-    /// Those that follow wait until this is dropped.
-    First {
-        _under_way: UnderWay,
-    },
-    After(Appends),
-}
-
-/// The appends of one response that are under way: what takes the turn back must not overtake them.
+/// The commits of one response that are under way, by number. What removes must not overtake what
+/// appends; appends may overtake each other.
 #[derive(Clone, Default)]
-pub(super) struct Appends(Arc<Mutex<Open>>);
+pub(super) struct Line(Arc<Mutex<Waiting>>);
 
 #[derive(Default)]
-struct Open {
-    count: usize,
-    waker: Option<Waker>,
+struct Waiting {
+    next: u64,
+    open: BTreeSet<u64>,
+    wakers: Vec<Waker>,
 }
 
-impl Appends {
-    fn with<T>(&self, change: impl FnOnce(&mut Open) -> T) -> T {
+/// A place in the line, given up when the commit is over.
+struct Turnstile {
+    line: Line,
+    number: u64,
+}
+
+impl Line {
+    fn with<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn begin(&self) -> UnderWay {
-        self.with(|open| open.count += 1);
-        UnderWay(self.clone())
+    fn enter(&self) -> Turnstile {
+        let number = self.with(|waiting| {
+            waiting.next += 1;
+            waiting.open.insert(waiting.next);
+            waiting.next
+        });
+        Turnstile { line: self.clone(), number }
     }
+}
 
-    fn poll_done(&self, cx: &Context<'_>) -> Poll<()> {
-        self.with(|open| {
-            if open.count == 0 {
+impl Turnstile {
+    fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        self.line.with(|waiting| {
+            if waiting.open.first() == Some(&self.number) {
                 return Poll::Ready(());
             }
-            open.waker = Some(cx.waker().clone());
+            if !waiting.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.wakers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
     }
 }
 
-/// An append that is under way.
-struct UnderWay(Appends);
-
-impl Drop for UnderWay {
+impl Drop for Turnstile {
     fn drop(&mut self) {
-        let waker = self.0.with(|open| {
-            open.count -= 1;
-            open.waker.take()
+        let wakers = self.line.with(|waiting| {
+            waiting.open.remove(&self.number);
+            std::mem::take(&mut waiting.wakers)
         });
-        waker.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -102,18 +106,12 @@ impl Commit {
         report: &Report,
     ) -> Self {
         let what = What::Append(Arc::new(turn));
-        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), order: Order::Any }
+        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), turnstile: None }
     }
 
-    /// One of the appends of a response, which what follows waits for.
-    pub(super) fn among(mut self, appends: &Appends) -> Self {
-        self.order = Order::First { _under_way: appends.begin() };
-        self
-    }
-
-    /// Runs when these appends have landed, or failed.
-    pub(super) fn after(mut self, appends: &Appends) -> Self {
-        self.order = Order::After(appends.clone());
+    /// A removal begins when the commits that entered this line before are over.
+    pub(super) fn in_line(mut self, line: &Line) -> Self {
+        self.turnstile = Some(line.enter());
         self
     }
 
@@ -125,7 +123,7 @@ impl Commit {
         report: &Report,
     ) -> Self {
         let what = What::Remove(items);
-        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), order: Order::Any }
+        Self { shared: shared.clone(), dialect, scope, what, report: report.clone(), turnstile: None }
     }
 
     /// Stores it. Trouble is counted and logged, never returned.
@@ -134,10 +132,8 @@ impl Commit {
     ///
     /// If the future is dropped, the store may or may not have the turn.
     pub fn run(self) -> Committing {
-        let reply = match &self.order {
-            Order::After(appends) => Running::Waiting(appends.clone()),
-            _ => self.begin(),
-        };
+        let waits = self.turnstile.is_some() && matches!(self.what, What::Remove(_));
+        let reply = if waits { Running::Waiting } else { self.begin() };
         Committing { commit: self, reply }
     }
 
@@ -186,7 +182,7 @@ impl fmt::Debug for Commit {
 }
 
 enum Running {
-    Waiting(Appends),
+    Waiting,
     Append(Reply<Appended>),
     Remove(Reply<usize>),
 }
@@ -237,13 +233,13 @@ impl Future for Committing {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Running::Waiting(appends) = &this.reply {
-            std::task::ready!(appends.poll_done(cx));
+        if let (Running::Waiting, Some(turnstile)) = (&this.reply, &this.commit.turnstile) {
+            std::task::ready!(turnstile.poll_turn(cx));
             this.reply = this.commit.begin();
         }
         let Commit { shared, dialect, report, what, .. } = &this.commit;
         let outcome = match &mut this.reply {
-            Running::Waiting(_) => return Poll::Pending,
+            Running::Waiting => return Poll::Pending,
             Running::Append(reply) => match std::task::ready!(Pin::new(reply).poll(cx)) {
                 Ok(appended) => {
                     shared.counters.add(dialect, Event::Evicted, appended.evicted as u64);
@@ -271,7 +267,7 @@ impl Future for Committing {
             report.unobserved(Unobserved::Store);
             tracing::warn!(dialect, "the store did not take a turn");
         }
-        this.commit.order = Order::Any;
+        this.commit.turnstile = None;
         Poll::Ready(())
     }
 }

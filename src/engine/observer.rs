@@ -6,7 +6,7 @@ use http::{HeaderMap, header::CONTENT_ENCODING};
 
 use super::{
     Event, Report, Shared, Unobserved,
-    commit::{Appends, Commit},
+    commit::{Commit, Line},
     refusal::{self, Refusal, Verdict},
     restore::PutIn,
 };
@@ -46,7 +46,7 @@ pub struct Observer {
     /// What the request put in, to be forgotten if the stream says that it was bad.
     put_in: Vec<PutIn>,
     /// Where a store has to be waited for.
-    appends: Option<Appends>,
+    line: Option<Line>,
     committed: bool,
     /// A part or a piece of state came that was not handed out to be stored.
     unstored: bool,
@@ -97,7 +97,7 @@ pub(super) fn stood_digest(anchor: &Anchor) -> u32 {
 impl Observer {
     pub(super) fn new(shared: &Arc<Shared>, parts: ObserverParts, headers: &HeaderMap) -> Self {
         let ObserverParts { dialect, scope, report, recorder, id, context, stood, put_in } = parts;
-        let appends = (!shared.store.appends_inline()).then(Appends::default);
+        let line = (!shared.store.appends_inline()).then(Line::default);
         let mut observer = Self {
             shared: shared.clone(),
             dialect,
@@ -109,7 +109,7 @@ impl Observer {
             context,
             stood,
             put_in,
-            appends,
+            line,
             committed: false,
             unstored: false,
             ended: false,
@@ -299,10 +299,7 @@ impl Observer {
         let (shared, name) = (&self.shared, self.dialect.name());
         if !change.forget.is_empty() {
             let commit = Commit::remove(shared, name, self.scope, change.forget, &self.report);
-            return Some(match &self.appends {
-                Some(appends) => commit.after(appends),
-                None => commit,
-            });
+            return Some(self.in_line(commit));
         }
         change.turn
     }
@@ -323,10 +320,14 @@ impl Observer {
         }
         let turn = Turn::new(self.id, self.context.clone(), alternatives, !complete);
         let commit = Commit::append(&self.shared, self.dialect.name(), self.scope, turn, &self.report);
-        Some(match &self.appends {
-            Some(appends) => commit.among(appends),
+        Some(self.in_line(commit))
+    }
+
+    fn in_line(&self, commit: Commit) -> Commit {
+        match &self.line {
+            Some(line) => commit.in_line(line),
             None => commit,
-        })
+        }
     }
 }
 

@@ -346,6 +346,12 @@ impl Restorer<'_> {
         Some(Place { kind, key, reduced, id, starts: [self.run_starts[first.message], first.message] })
     }
 
+    /// Whether what begins here is an element of an array: one part, or one message, may stand for many.
+    fn is_element(&self, at: usize) -> bool {
+        let before = self.around.body.get(..at).unwrap_or_default().trim_ascii_end();
+        matches!(before.last(), Some(b'[' | b','))
+    }
+
     /// The message of the history at which the run of messages by one author begins, for each message.
     pub(crate) fn run_starts(history: &History<'_>) -> Vec<usize> {
         let mut start = 0;
@@ -594,9 +600,12 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let parts = history.messages[message].parts.clone();
         let Some(whole) = &part.whole else { return };
+        // A lone part stands where there is no room for another.
+        if parts.is_empty() || !self.restorer.is_element(history.parts[parts.start].span.start) {
+            return;
+        }
         let offset = match before {
             Some(before) => history.parts[before].span.start,
-            None if parts.is_empty() => return,
             None => history.parts[parts.end - 1].span.end,
         };
         let separated = |whole: &[u8]| match before {
@@ -716,9 +725,12 @@ impl<'a> Work<'a> {
                     false => self.neighbours_agree(turns[*turn], &places),
                 };
                 let calls = by_name.get(&**name).into_iter().flatten();
-                let mut calls = calls.filter(|call| fits(call) && !used.contains(*call));
-                let (Some(call), None) = (calls.next().copied(), calls.next()) else { return true };
-                used.insert(call);
+                let (completed, provisional): (Vec<&(usize, u32, u32)>, Vec<_>) = calls
+                    .filter(|call| fits(call) && !used.contains(*call))
+                    .partition(|(turn, ..)| !turns[*turn].is_provisional());
+                let calls = if completed.is_empty() { provisional } else { completed };
+                let &[call] = calls.as_slice() else { return true };
+                used.insert(*call);
                 found.push((call.0, call.1, call.2, *output));
                 false
             });
@@ -749,6 +761,9 @@ impl<'a> Work<'a> {
     fn put_calls_back(&mut self, turn: &Turn, alternative: u32, calls: &[(u32, usize)], output: usize) {
         let history = self.restorer.history;
         let Some(remembered) = turn.alternatives().get(alternative as usize) else { return };
+        if !self.restorer.is_element(history.messages[output].span.start) {
+            return;
+        }
         let parts = &remembered.parts;
         let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
         self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);

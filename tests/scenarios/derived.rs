@@ -242,3 +242,38 @@ async fn agents_of_equal_openings_run_side_by_side_g16() {
         gateway.took(2);
     }
 }
+
+/// Rule 13: everything before a turn counts, also what stands in a cache or beside what a tool says.
+#[tokio::test]
+async fn what_precedes_a_turn_out_of_sight_counts_too_g16() {
+    let client = Client::new(VERTEX, How::Sse).session(None);
+    let cached = |name: &str| client.beside(json!({ "cachedContent": format!("cachedContents/{name}") }));
+    let ask = async |gateway: &Gateway, client: &Client, history: &[Value]| {
+        let part =
+            json!({"functionCall": {"name": "ls", "args": {}}, "thoughtSignature": "YSBzaWduYXR1cmUgb2YgbWFueQ=="});
+        let content = json!({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]});
+        gateway.answer_next(Canned::json(&content));
+        gateway.ask(client, history).await
+    };
+    let gateway = Gateway::says([]);
+    let first = ask(&gateway, &cached("a"), &[user("Go")]).await;
+    let history = [user("Go"), first.kept(), outputs(&first.kept())];
+    for (name, restored) in [("a", 1), ("b", 0)] {
+        assert_eq!(ask(&gateway, &cached(name), &history).await.summary().restored, restored, "{name}");
+    }
+    let gateway = Gateway::says([]);
+    let shows = |data: &str| {
+        let parts = json!([{"inlineData": {"mimeType": "image/png", "data": data}}]);
+        let output =
+            json!({"functionResponse": {"name": "shot", "response": {"image": {"$ref": "x"}}, "parts": parts}});
+        json!({"role": "user", "parts": [output]})
+    };
+    let called = model([
+        json!({"functionCall": {"name": "shot", "args": {}}, "thoughtSignature": "b3duIHNpZ25hdHVyZSBvZiBpdHM="}),
+    ]);
+    let first = ask(&gateway, &client, &[user("Go"), called.clone(), shows("aW1nMQ==")]).await;
+    for (data, restored) in [("aW1nMQ==", 1), ("aW1nMg==", 0)] {
+        let history = [user("Go"), called.clone(), shows(data), first.kept(), outputs(&first.kept())];
+        assert_eq!(ask(&gateway, &client, &history).await.summary().restored, restored, "{data}");
+    }
+}

@@ -465,3 +465,43 @@ async fn without_ids_the_calls_of_merged_outputs_come_back_each_in_a_content_g13
         }
     }
 }
+
+/// Where one part, or one message, stands for many there is no room for another.
+#[tokio::test]
+async fn nothing_is_inserted_beside_what_is_no_element_of_an_array_g19() {
+    let client = Client::new(API, How::Sse);
+    let lone = |content: &Value| json!({"role": content["role"], "parts": content["parts"][0]});
+    let (gateway, first) = begin(&client, calls([("a", json!({})), ("b", json!({}))])).await;
+    let outputs = says(back(&first, &[0, 1]));
+    // The first call stands alone, and is signed; the second one has no place beside it.
+    let kept = lone(&model([first.kept()["parts"][0].clone()]));
+    let second = gateway.ask(&client, &[user("Go"), kept, outputs]).await;
+    is_call(&second.upstream()[1]["parts"], &first, 0);
+    assert_eq!(second.upstream().len(), 3);
+    // A message that is all there is.
+    let body = json!({"contents": lone(&says(back(&first, &[0])))}).to_string();
+    let third = gateway.ask_raw(&client, body.clone()).await;
+    assert_eq!(third.sent[0], body);
+    // An output that stands alone in its message is an element of the contents all the same.
+    for space in ["", " \n\t"] {
+        let output = lone(&says(back(&first, &[0])));
+        let body = format!("{{\"contents\":{space}[{space}{}{space},{space}{output}]}}", user("Go"));
+        let fourth = gateway.ask_raw(&client, body).await;
+        is_call(&fourth.upstream()[1]["parts"][0], &first, 0);
+        assert_eq!(fourth.upstream()[2], output);
+    }
+}
+
+/// Rule 9: what broke off stands back behind what came to its end, for calls that were dropped too.
+#[tokio::test]
+async fn without_ids_a_dropped_call_of_a_completed_turn_comes_first_g13() {
+    let client = Client::new(VERTEX, How::Sse);
+    let (gateway, first) = begin(&client, call("ls", json!({"path": "/"}))).await;
+    let broken =
+        json!({"functionCall": {"name": "ls", "args": {}}, "thoughtSignature": "YnJva2VuIG9mZiBzaWduYXR1cmU="});
+    gateway.answer_next(Canned::sse([json!({"candidates": [{"content": {"parts": [broken]}}]})]));
+    gateway.ask(&client, &[user("Go")]).await;
+    let second = gateway.ask(&client, &[user("Go"), says(back(&first, &[0]))]).await;
+    is_call(&second.upstream()[1]["parts"][0], &first, 0);
+    gateway.took(1);
+}

@@ -83,6 +83,11 @@ impl<'a> Reader<'a> {
                     return Err(Unreadable);
                 }
             }
+            // What is cached precedes the contents, as the instruction does.
+            b"cachedContent" | b"cached_content" if cursor.peek() == Some(b'"') => {
+                let (name, _) = cursor.string()?;
+                self.history.system.push(Payload::Uri(name));
+            }
             b"generationConfig" | b"generation_config" => {
                 let span = cursor.skip()?;
                 self.history.thinking_off |= thinking_off(&cursor.bytes()[span]);
@@ -300,7 +305,16 @@ fn member<'a>(cursor: &mut Cursor<'a>, key: Str<'a>, draft: &mut Draft<'a>) -> R
         b"functionCall" | b"function_call" => call(cursor, draft)?,
         b"functionResponse" | b"function_response" => {
             let fields = fields(cursor, draft)?;
-            let payload = Payload::Json(fields.response.map(|span| &bytes[span]));
+            let response = fields.response.map(|span| &bytes[span]);
+            let payload = match fields.parts {
+                // What the tool shows stands beside what it says.
+                Some(parts) => {
+                    let named = [("parts", Some(&bytes[parts])), ("response", response)];
+                    let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
+                    Payload::Fields("functionResponse", named.collect())
+                }
+                None => Payload::Json(response),
+            };
             draft.holds(PartKind::Output, payload);
         }
         b"inlineData" | b"inline_data" => {
@@ -348,6 +362,7 @@ struct Fields<'a> {
     args: Option<Range<usize>>,
     partial_args: Option<Range<usize>>,
     response: Option<Range<usize>>,
+    parts: Option<Range<usize>>,
     data: Option<Str<'a>>,
     uri: Option<Str<'a>>,
     code: Option<Range<usize>>,
@@ -373,6 +388,7 @@ fn fields<'a>(cursor: &mut Cursor<'a>, draft: &mut Draft<'a>) -> Result<Fields<'
             b"args" => fields.args.replace(cursor.skip()?).is_some(),
             b"partialArgs" | b"partial_args" => fields.partial_args.replace(cursor.skip()?).is_some(),
             b"response" => fields.response.replace(cursor.skip()?).is_some(),
+            b"parts" => fields.parts.replace(cursor.skip()?).is_some(),
             b"code" => fields.code.replace(cursor.skip()?).is_some(),
             b"output" => fields.output.replace(cursor.skip()?).is_some(),
             b"toolType" | b"tool_type" => fields.tool_type.replace(cursor.skip()?).is_some(),
