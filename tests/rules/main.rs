@@ -12,4 +12,5 @@ mod isolation;
 mod limits;
 mod secrets;
 mod socket;
+mod stacks;
 mod transparency;
