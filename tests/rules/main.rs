@@ -12,5 +12,6 @@ mod isolation;
 mod limits;
 mod secrets;
 mod socket;
+mod spellings;
 mod stacks;
 mod transparency;
