@@ -414,7 +414,7 @@ impl Exchange {
             && self.draft.may_use_sentinel()
             && let Some(history) = self.draft.history(&self.draft.original)
         {
-            self.draft.sentinels = self.draft.lacking(&history, &self.plan, Wanted::FirstCalls);
+            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, Wanted::FirstCalls);
         }
         let added = self.draft.sentinels.len().saturating_sub(before);
         let remedy = self.retry(added, false);
@@ -473,7 +473,7 @@ impl Exchange {
             return Remedy::None;
         }
         let Some(history) = self.draft.history(&self.draft.original) else { return Remedy::None };
-        let parts = self.draft.lacking(&history, &self.plan, wanted);
+        let parts = self.draft.sentinels(&history, &self.plan, wanted);
         let added = parts.iter().filter(|part| !self.draft.sentinels.contains(part)).count();
         drop(history);
         if added == 0 {

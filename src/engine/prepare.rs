@@ -329,7 +329,7 @@ impl Draft {
             Fallback::OnRejection => self.is_fallback_known(),
         };
         if takes_sentinel && self.may_use_sentinel() {
-            self.sentinels = self.lacking(history, &plan, crate::dialect::Wanted::FirstCalls);
+            self.sentinels = self.sentinels(history, &plan, crate::dialect::Wanted::FirstCalls);
         }
         (*self).into_exchange(Some(history), plan, survey.into_inner())
     }
@@ -342,6 +342,19 @@ impl Draft {
         let unsigned = unsigned.filter(|unsigned| dialect.is_checked(history, unsigned.message, wanted));
         let inserted = unsigned.map(|unsigned| Lacking::Inserted(unsigned.placed.item));
         kept.into_iter().map(Lacking::Kept).chain(inserted).collect()
+    }
+
+    /// Where a sentinel changes anything: clients send it themselves, and what they send is theirs.
+    pub(super) fn sentinels(&self, history: &History<'_>, plan: &Plan, wanted: crate::dialect::Wanted) -> Vec<Lacking> {
+        let Some(sentinel) = self.sentinel() else { return Vec::new() };
+        let changes = |lacking: &Lacking| match lacking {
+            Lacking::Kept(part) => {
+                let edit = self.watch.dialect.restore(&history.parts[*part], &sentinel);
+                edit.is_some_and(|(range, bytes)| self.original[range] != bytes)
+            }
+            Lacking::Inserted(_) => true,
+        };
+        self.lacking(history, plan, wanted).into_iter().filter(changes).collect()
     }
 
     pub(super) fn sentinel(&self) -> Option<Bytes> {

@@ -675,3 +675,36 @@ async fn a_provider_without_sentinels_is_asked_once_more_and_no_oftener() {
         assert_eq!(provider.requests().len(), attempts);
     }
 }
+
+/// Rules 1 and 14: where the client sends the sentinel itself, putting it in changes nothing: the same frames
+/// go on, and nothing is sent again.
+#[tokio::test]
+async fn a_sentinel_of_the_clients_own_is_not_replaced_by_the_same() {
+    let body = Bytes::from(restored_with(SENTINEL));
+    for fallback in [Fallback::OnRejection, Fallback::Always] {
+        let rig = rig(|builder| builder.fallback(fallback));
+        for message in [
+            MISSING,
+            INVALID,
+            "Invalid value at 'contents[1].parts[0].thought_signature' (TYPE_BYTES), Base64 decoding failed",
+        ] {
+            rig.inner.will(refusal(400, error(400, message)));
+            let halves = [body.slice(..100), body.slice(100..)];
+            let got = rig.exchange(crate::support::gemini::request_in(GENERATE, &halves)).await;
+            assert_eq!(got.text(), error(400, message));
+            assert_same(&rig.inner.last().frames, &halves);
+            let report = got.report();
+            assert_eq!((report.sentinels, report.missed), (0, 1));
+        }
+        assert_eq!((rig.count(Event::Sentinel), rig.count(Event::Retried)), (0, 0));
+        // In the other form it is another value.
+        let other = Bytes::from(restored_with(BASE64));
+        rig.inner.will(refusal(400, error(400, MISSING))).will(ok());
+        if fallback == Fallback::Always {
+            rig.post(GENERATE, other.clone()).await;
+        } else {
+            assert_eq!(rig.post(GENERATE, other.clone()).await.text(), "{}");
+        }
+        assert_eq!(rig.inner.last().text(), body);
+    }
+}
