@@ -821,11 +821,13 @@ impl<'a> Work<'a> {
     /// The model's messages right before the outputs of which this message is one, last first.
     fn answered(&self, output: usize) -> impl Iterator<Item = (usize, &Message)> {
         let history = self.restorer.history;
-        let outputs_only = |message: &&Message| {
+        // What a client says beside outputs begins nothing new.
+        let answers = |message: &&Message| {
             let parts = &history.parts[message.parts.clone()];
-            message.author == Author::Client && parts.iter().all(|part| part.kind == PartKind::Output)
+            let is_output = |part: &Part<'_>| part.kind == PartKind::Output;
+            message.author == Author::Client && (parts.is_empty() || parts.iter().any(is_output))
         };
-        let outputs = history.messages[..output].iter().rev().take_while(outputs_only).count();
+        let outputs = history.messages[..output].iter().rev().take_while(answers).count();
         let run = history.messages[..output - outputs].iter().enumerate().rev();
         run.take_while(|(_, message)| message.author == Author::Model)
     }

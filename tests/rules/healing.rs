@@ -690,7 +690,7 @@ async fn a_sentinel_of_the_clients_own_is_not_replaced_by_the_same() {
         ] {
             rig.inner.will(refusal(400, error(400, message)));
             let halves = [body.slice(..100), body.slice(100..)];
-            let got = rig.exchange(crate::support::gemini::request_in(GENERATE, &halves)).await;
+            let got = rig.exchange(request_in(GENERATE, &halves)).await;
             assert_eq!(got.text(), error(400, message));
             assert_same(&rig.inner.last().frames, &halves);
             let report = got.report();

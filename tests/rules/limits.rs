@@ -102,6 +102,17 @@ async fn signatures_are_bounded_and_never_cut() {
     }
 }
 
+/// An escape is one character, however it is written.
+#[tokio::test]
+async fn a_marker_is_none_the_longer_for_its_escapes() {
+    for (written, kept) in [("a\\u003d\\u003d\\u003d", false), ("0123456789abcde\\u003d", true)] {
+        let answer = event(&[call_part("?")], Some("STOP")).to_string().replace("\"?\"", &format!("\"{written}\""));
+        let rig = Rig::new([whole(answer)]);
+        rig.post(GENERATE, QUESTION).await;
+        assert_eq!(rig.store.states().len(), usize::from(kept), "{written}");
+    }
+}
+
 /// A ledger over its bounds lets its oldest turns go, whole.
 #[tokio::test]
 async fn the_oldest_turns_go_first() {

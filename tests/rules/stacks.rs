@@ -18,11 +18,14 @@ type Body = Full<Bytes>;
 type Upstream = BoxCloneSyncService<Request<RequestBody<Body>>, Response<Body>, BoxError>;
 type Client = BoxCloneSyncService<Request<Body>, Response<ResponseBody<Body>>, BoxError>;
 
+/// A status and a body, or what went wrong.
+type Reply = Result<(u16, String), &'static str>;
+
 /// What went upstream, and what is answered.
 #[derive(Clone, Default)]
 struct Wire {
     sent: Arc<Mutex<Vec<String>>>,
-    answers: Arc<Mutex<Vec<Result<(u16, String), &'static str>>>>,
+    answers: Arc<Mutex<Vec<Reply>>>,
 }
 
 impl Wire {
@@ -44,7 +47,7 @@ impl Wire {
         }))
     }
 
-    fn will(&self, answers: impl IntoIterator<Item = Result<(u16, String), &'static str>>) {
+    fn will(&self, answers: impl IntoIterator<Item = Reply>) {
         self.answers.lock().unwrap().extend(answers);
     }
 

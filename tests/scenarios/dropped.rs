@@ -505,3 +505,22 @@ async fn without_ids_a_dropped_call_of_a_completed_turn_comes_first_g13() {
     is_call(&second.upstream()[1]["parts"][0], &first, 0);
     gateway.took(1);
 }
+
+/// A client that says something beside the first output has not begun anything new with it.
+#[tokio::test]
+async fn a_call_joins_its_sibling_over_what_the_client_said_beside_an_output_g8() {
+    for base in FACES {
+        let client = Client::new(base, How::Sse);
+        let (gateway, first) = begin(&client, three()).await;
+        let kept = model([first.kept()["parts"][0].clone()]);
+        let outputs = back(&first, &[0, 1, 2]);
+        let beside = says([outputs[0].clone(), json!({"text": "Note the date."})]);
+        let history = [user("Go"), kept, beside, says([outputs[1].clone()]), says([outputs[2].clone()])];
+        let second = gateway.ask(&client, &history).await;
+        let sent = second.upstream();
+        assert_eq!(sent.len(), history.len());
+        (0..3).for_each(|at| is_call(&sent[1]["parts"][at], &first, at));
+        assert_eq!(&sent[2..], &history[2..]);
+        gateway.took(1);
+    }
+}

@@ -200,11 +200,19 @@ impl GeminiRecorder {
         let Slot::Held(span) = &part.slot else { return None };
         // The span includes the quotes.
         let length = span.len().saturating_sub(2);
-        if length < self.limits.min_state || length > self.limits.max_state {
+        if length > self.limits.max_state || self.is_short(&bytes[span.clone()]) {
             return None;
         }
         self.bytes += length;
         Some(Item::new(Bytes::copy_from_slice(&bytes[span.clone()])))
+    }
+
+    /// Whether a raw signature has too few characters to be state. An escape is one of them.
+    fn is_short(&self, raw: &[u8]) -> bool {
+        let least = self.limits.min_state;
+        let written = raw.len().saturating_sub(2);
+        let characters = || Cursor::new(raw).string().map_or(written, |(text, _)| text.decode().len());
+        written < least || (written < 6 * least && characters() < least)
     }
 
     fn part(&mut self, index: u32, part: &Part<'_>, bytes: &[u8], progress: &mut Progress) {
