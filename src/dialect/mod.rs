@@ -69,7 +69,7 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     fn message(&self, parts: &[Bytes]) -> Bytes;
 
     /// The parts on which a provider that answers *missing* wants state, and whose state is not
-    /// known: those for which [`filled`](SentinelPlaces) says no.
+    /// known: those for which `filled` says no.
     fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize>;
 
     /// Whether the provider that answers *missing* looks at a call that is put into this message, or right

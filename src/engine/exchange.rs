@@ -366,10 +366,7 @@ impl Exchange {
             }
             Refusal::Structure if put_in => {
                 self.count(Event::RefusedStructure);
-                let structural = self.plan.edits.iter().any(|edit| edit.structural);
-                self.plan.edits.retain(|edit| structural && !edit.structural);
-                let kept = |lacking: &Lacking| structural && matches!(lacking, Lacking::Kept(_));
-                self.draft.sentinels.retain(kept);
+                self.roll_back();
                 Step::Settled(self.retry(0, false))
             }
             Refusal::Invalid if put_in => {
@@ -386,6 +383,22 @@ impl Exchange {
 
     fn may_retry(&self) -> bool {
         matches!(self.retry, Retry::Not) && self.draft.shared.config.heal && self.draft.watch.patchable
+    }
+
+    /// Takes out the parts and messages that were put in; if there are none, everything.
+    fn roll_back(&mut self) {
+        if !self.plan.edits.iter().any(|edit| edit.structural) {
+            self.plan.edits.clear();
+            return self.draft.sentinels.clear();
+        }
+        // Calls that were the first ones of their messages are so again.
+        self.plan.take_out(|edit| edit.structural);
+        self.draft.sentinels.retain(|lacking| matches!(lacking, Lacking::Kept(_)));
+        if self.draft.takes_sentinel()
+            && let Some(history) = self.draft.history(&self.draft.original)
+        {
+            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, Wanted::FirstCalls);
+        }
     }
 
     /// What was put in is bad: it is forgotten, and the request goes without it.
@@ -405,10 +418,7 @@ impl Exchange {
             }
         }
         self.draft.refuse(bad.iter().copied());
-        self.plan.edits.retain(|edit| !edit.items.iter().any(|placed| bad.contains(&placed.item)));
-        let removed: HashSet<usize> =
-            self.placed.iter().filter(|placed| bad.contains(&placed.item)).map(|placed| placed.at).collect();
-        self.plan.filled.retain(|part| !removed.contains(part));
+        self.plan.take_out(|edit| edit.items.iter().any(|placed| bad.contains(&placed.item)));
         let before = self.draft.sentinels.len();
         if !sentinel_refused
             && self.draft.may_use_sentinel()

@@ -323,12 +323,7 @@ impl Draft {
 
     /// Adds the sentinels that are due up front, and makes the exchange.
     fn finish(mut self: Box<Self>, history: &History<'_>, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
-        let takes_sentinel = match self.shared.config.fallback {
-            Fallback::Off => false,
-            Fallback::Always => true,
-            Fallback::OnRejection => self.is_fallback_known(),
-        };
-        if takes_sentinel && self.may_use_sentinel() {
+        if self.takes_sentinel() {
             self.sentinels = self.sentinels(history, &plan, crate::dialect::Wanted::FirstCalls);
         }
         (*self).into_exchange(Some(history), plan, survey.into_inner())
@@ -363,6 +358,16 @@ impl Draft {
 
     pub(super) fn may_use_sentinel(&self) -> bool {
         self.watch.patchable && !self.watch.is_count() && self.shared.config.fallback != Fallback::Off
+    }
+
+    /// Whether sentinels are due without being asked for.
+    pub(super) fn takes_sentinel(&self) -> bool {
+        let is_due = match self.shared.config.fallback {
+            Fallback::Off => false,
+            Fallback::Always => true,
+            Fallback::OnRejection => self.is_fallback_known(),
+        };
+        is_due && self.may_use_sentinel()
     }
 
     fn is_fallback_known(&self) -> bool {

@@ -190,8 +190,8 @@ pub(crate) struct Placed {
     /// The position of its part in that message.
     pub(crate) part: usize,
     pub(crate) call: Option<Box<str>>,
-    /// The part of the history that it was put on, or that its call takes the place of as the first one.
-    pub(crate) at: usize,
+    /// The part of the history that it was put on, or that its call goes before as the first one.
+    at: Option<usize>,
     how: How,
 }
 
@@ -256,6 +256,28 @@ pub(crate) struct Plan {
     pub(crate) calls: u32,
     pub(crate) ambiguous: u32,
     pub(crate) inserted: Inserted,
+}
+
+impl Plan {
+    /// Leaves out these edits: the parts that had state by them have none.
+    pub(super) fn take_out(&mut self, goes: impl Fn(&Edit) -> bool) {
+        let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.edits).into_iter().partition(goes);
+        for edit in &gone {
+            for part in edit.filled() {
+                self.filled.remove(&part);
+            }
+        }
+        self.filled.extend(left.iter().flat_map(Edit::filled));
+        self.edits = left;
+    }
+}
+
+impl Edit {
+    /// The parts of the history that need no state because of this edit.
+    fn filled(&self) -> impl Iterator<Item = usize> {
+        let unsigned = self.unsigned.iter().map(|unsigned| &unsigned.placed);
+        self.items.iter().chain(unsigned).filter_map(|placed| placed.at)
+    }
 }
 
 /// A part that is inserted into a message, or a message that is.
@@ -496,7 +518,7 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let call = self.part(&item).filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
-        Placed { item, content: message, part: part.saturating_sub(first), call, at: part, how }
+        Placed { item, content: message, part: part.saturating_sub(first), call, at: Some(part), how }
     }
 
     /// The part of a target that carried the state.
@@ -615,6 +637,7 @@ impl<'a> Work<'a> {
         let at = before.unwrap_or(parts.end);
         let same = |insertion: &&Insertion| matches!(insertion, Insertion::Part { before, .. } if *before == at);
         let mut placed = self.placed(item, message, at, How::Part(self.insertions.iter().filter(same).count()));
+        placed.at = None;
         let mut unsigned = None;
         if part.kind == Kind::Call {
             let kept = parts.clone().find(|at| history.parts[*at].kind == PartKind::Call);
@@ -622,7 +645,7 @@ impl<'a> Work<'a> {
             if kept.is_none_or(|kept| kept >= at) && ours.is_none_or(|(before, _)| before > at) {
                 // The first call of the message is now ours.
                 self.plan.filled.extend(kept);
-                placed.at = kept.unwrap_or(at);
+                placed.at = kept;
                 if let Some((_, edit)) = self.first_calls.insert(message, (at, self.plan.edits.len())) {
                     self.plan.edits[edit].unsigned = None;
                 }
@@ -802,7 +825,7 @@ impl<'a> Work<'a> {
             content: output,
             part: position,
             call: part.name.clone().filter(|_| part.kind == Kind::Call),
-            at: usize::MAX,
+            at: None,
             how: How::Message(nth),
         };
         let first = (0..).zip(inserted()).find(|(_, (_, part))| part.kind == Kind::Call);

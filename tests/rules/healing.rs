@@ -708,3 +708,34 @@ async fn a_sentinel_of_the_clients_own_is_not_replaced_by_the_same() {
         assert_eq!(rig.inner.last().text(), body);
     }
 }
+
+/// Rule 14: what is rolled back leaves the client's call the first of its message again.
+#[tokio::test]
+async fn after_a_roll_back_the_first_call_gets_its_sentinel() {
+    let call = |name: &str| json!({"functionCall": {"name": name, "args": {}, "id": format!("{name}x7k2q9")}});
+    let mut first = call("a");
+    first["thoughtSignature"] = SIGNATURE.into();
+    let output =
+        |name: &str| json!({"functionResponse": {"name": name, "id": format!("{name}x7k2q9"), "response": {}}});
+    let body = json!({"contents": [
+        {"role": "user", "parts": [{"text": "How is the weather?"}]},
+        {"role": "model", "parts": [call("b")]},
+        {"role": "user", "parts": [output("a"), output("b")]},
+    ]});
+    for (fallback, sentinels) in [(Fallback::Always, 1), (Fallback::OnRejection, 0), (Fallback::Off, 0)] {
+        let rig = rig(|builder| builder.fallback(fallback));
+        rig.inner.will(whole(event(&[first.clone(), call("b")], Some("STOP")).to_string()));
+        rig.post(GENERATE, QUESTION).await;
+        rig.inner.will(refusal(400, error(400, STRUCTURE))).will(ok());
+        let got = rig.post(GENERATE, body.to_string()).await;
+        assert_eq!((got.text().as_str(), got.report().sentinels), ("{}", sentinels));
+        let sent: Vec<Value> = bodies(&rig)[1..].iter().map(|sent| serde_json::from_str(sent).unwrap()).collect();
+        assert_eq!(sent[0]["contents"][1]["parts"], json!([first, call("b")]));
+        let mut expected = body.clone();
+        if sentinels == 1 {
+            expected["contents"][1]["parts"][0]["thoughtSignature"] = SENTINEL.into();
+        }
+        assert_eq!(sent[1], expected);
+        assert_eq!(rig.store.states().len(), 1, "nothing is forgotten");
+    }
+}
