@@ -47,6 +47,7 @@ struct Reader<'a> {
     seen_contents: bool,
     seen_system: bool,
     seen_tools: bool,
+    seen_model: [bool; 2],
 }
 
 /// Notes that a member was seen; the second one makes the body ambiguous.
@@ -78,10 +79,13 @@ impl<'a> Reader<'a> {
                 self.history.tools = Some(cursor.skip()?);
             }
             b"model" if cursor.peek() == Some(b'"') => {
-                let (model, _) = cursor.string()?;
-                if self.history.model.replace(model.decode()).is_some() {
+                once(&mut self.seen_model[usize::from(path == MemberPath::Root)])?;
+                let model = cursor.string()?.0.decode();
+                // The envelope and what is in it may both name the model, if they agree.
+                if self.history.model.as_ref().is_some_and(|held| *held != model) {
                     return Err(Unreadable);
                 }
+                self.history.model = Some(model);
             }
             // What is cached precedes the contents, as the instruction does.
             b"cachedContent" | b"cached_content" if cursor.peek() == Some(b'"') => {
@@ -444,4 +448,20 @@ fn native<'a>(cursor: &mut Cursor<'a>, draft: &mut Draft<'a>, tag: &'static str)
 fn is_nothing(value: &[u8]) -> bool {
     let inner = value.strip_prefix(b"{").and_then(|value| value.strip_suffix(b"}"));
     value == b"null" || inner.is_some_and(|inner| inner.trim_ascii().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_envelope_and_what_is_in_it_may_both_name_the_model() {
+        let read = |body: &str| {
+            let history = read_envelope(body.as_bytes(), |key| key == b"request").ok()?;
+            Some(history.model?.into_owned())
+        };
+        assert_eq!(read(r#"{"model":"m","request":{"contents":[],"model":"m"}}"#).as_deref(), Some(&b"m"[..]));
+        assert_eq!(read(r#"{"model":"m","request":{"contents":[],"model":"n"}}"#), None);
+        assert_eq!(read(r#"{"model":"m","model":"m","request":{"contents":[]}}"#), None);
+    }
 }
