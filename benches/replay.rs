@@ -41,7 +41,8 @@ fn main() {
         ("tower", tower),
     ];
     if let Some(what) = wanted.iter().find_map(|wanted| wanted.strip_prefix("profile=")) {
-        return profile(what);
+        let times = wanted.iter().find_map(|wanted| wanted.strip_prefix("times=")?.parse().ok());
+        return profile(what, times);
     }
     for (name, section) in sections {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
@@ -50,17 +51,20 @@ fn main() {
     }
 }
 
-/// Does one thing for some seconds, for a profiler to look at.
-fn profile(what: &str) {
+/// Does one thing for some seconds, or as often as `times=` says, for a profiler to look at.
+fn profile(what: &str, times: Option<u32>) {
     let head = workload::head();
     let talk = Conversation::new(200, 200, Calls::Different, 0);
     let engine = workload::taught(&talk);
     let (stripped, full, events) = (talk.stripped(), talk.full(), workload::sse(what != "quiet"));
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(6) {
+    let mut done = 0;
+    while times.map_or_else(|| start.elapsed() < Duration::from_secs(6), |times| done < times) {
+        done += 1;
         match what {
             "restore" => drop(black_box(pass(&engine, &head, &stripped))),
             "nothing" => drop(black_box(pass(&engine, &head, &full))),
+            "settle" => workload::prepare(&engine, &head, &full).settle(),
             _ => feed(&engine, &head, &talk.body(0..0, |_| true), &events, 206),
         }
     }

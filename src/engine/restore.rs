@@ -83,7 +83,7 @@ fn lacks_state(history: &History<'_>, run: &Range<usize>) -> bool {
 /// The outputs that answer no call of the history.
 fn orphans(history: &History<'_>) -> Vec<usize> {
     let mut orphans = Vec::new();
-    let mut calls: Vec<usize> = Vec::new();
+    let (mut calls, mut outputs): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < history.messages.len() {
         let author = history.messages[at].author;
@@ -93,9 +93,10 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
         match author {
             Author::Model => calls.extend(parts.filter(|part| history.parts[*part].kind == PartKind::Call)),
             Author::Client => {
-                let outputs: Vec<_> = parts.filter(|part| history.parts[*part].kind == PartKind::Output).collect();
+                outputs.clear();
+                outputs.extend(parts.filter(|part| history.parts[*part].kind == PartKind::Output));
                 if !outputs.is_empty() {
-                    pair(history, &mut calls, outputs, &mut orphans);
+                    pair(history, &mut calls, &outputs, &mut orphans);
                 }
                 // Calls that nobody answered so far hardly will be.
                 let old = calls.len().saturating_sub(MAX_OPEN_CALLS);
@@ -108,9 +109,9 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
 }
 
 /// Pairs outputs with open calls: by id, then by name in order where a side has no id.
-fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orphans: &mut Vec<usize>) {
+fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: &[usize], orphans: &mut Vec<usize>) {
     let id = |part: usize| history.parts[part].id.map(|id| id.decode()).filter(|id| !id.is_empty());
-    if let ([call], [output]) = (&calls[..], &outputs[..])
+    if let ([call], [output]) = (&calls[..], outputs)
         && id(*call).is_some_and(|call| id(*output).is_some_and(|output| call == output))
     {
         return calls.clear();
@@ -124,7 +125,7 @@ fn pair(history: &History<'_>, calls: &mut Vec<usize>, outputs: Vec<usize>, orph
     }
     let mut answered = HashSet::new();
     let mut open = Vec::new();
-    for output in outputs {
+    for &output in outputs {
         match id(output).and_then(|id| by_id.get_mut(&id)?.pop()) {
             Some(call) => drop(answered.insert(call)),
             None => open.push(output),
