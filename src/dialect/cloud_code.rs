@@ -47,6 +47,10 @@ impl Dialect for CloudCode {
         Gemini.restore(part, state)
     }
 
+    fn is_same_call(&self, body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
+        Gemini.is_same_call(body, part, whole)
+    }
+
     fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
         Gemini.same_state(one, other)
     }

@@ -1,6 +1,8 @@
 //! Works out which remembered items a request lacks, and the edits that put them back.
 
 use std::{
+    borrow::Cow,
+    cell::OnceCell,
     collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroU32,
     ops::Range,
@@ -11,11 +13,12 @@ use bytes::Bytes;
 
 use super::{refusal, survey::Around};
 use crate::{
-    dialect::{Author, Dialect, History, Message, Part, PartKind, ToolDefaults},
+    dialect::{Author, Dialect, History, Part, PartKind, ToolDefaults},
     ledger::{
-        Context, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Anchor, Context, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        few::Few,
         fingerprint::{Running, Tag},
-        matcher::{Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
+        matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
     },
     scope::HashKey,
 };
@@ -312,6 +315,9 @@ impl Restorer<'_> {
             plan: Plan::default(),
             assigned: OwnMap::default(),
             insertions: Vec::new(),
+            nths: HashMap::new(),
+            outputs: OnceCell::new(),
+            runs: OwnMap::default(),
             first_calls: HashMap::new(),
         };
         if ledger.is_empty() {
@@ -345,10 +351,11 @@ impl Restorer<'_> {
         kinds
     }
 
-    fn place(&self, target: &Range<usize>) -> Option<Place> {
+    fn place(&self, target: &Range<usize>, matcher: &Matcher<'_>) -> Option<Place<'_>> {
         let parts = &self.history.parts[target.clone()];
         let first = parts.first()?;
         let kind = first.remembered_kind()?;
+        let id = first.id.as_ref().map(|id| text(id.decode())).filter(|id| !id.is_empty());
         let (key, reduced) = if parts.len() > 1 {
             let tag = if kind == Kind::Thought { Tag::Thought } else { Tag::Text };
             let mut hash = Running::new(self.key, tag);
@@ -357,16 +364,21 @@ impl Restorer<'_> {
             }
             (hash.anchor(), None)
         } else {
-            let key = first.anchor(self.key, None)?;
+            let same = id.as_deref().filter(|_| kind == Kind::Call).and_then(|id| self.same_call(first, matcher, id));
+            let key = same.or_else(|| first.anchor(self.key, None))?;
             let defaults = first.name.filter(|_| kind == Kind::Call);
             let defaults = defaults.and_then(|name| self.defaults.get(&*name.decode()));
             let reduced = defaults.and_then(|defaults| first.anchor(self.key, Some(defaults)));
             (key, reduced.filter(|reduced| *reduced != key))
         };
-        let id = first.id.map(|id| String::from_utf8_lossy(&id.decode()).into_owned().into());
-        let id: Option<Box<str>> = id;
-        let id = id.filter(|id| !id.is_empty());
         Some(Place { kind, key, reduced, id, starts: [self.run_starts[first.message], first.message] })
+    }
+
+    /// The anchor of a call that is spelled as the one that is remembered under its id.
+    fn same_call(&self, part: &Part<'_>, matcher: &Matcher<'_>, id: &str) -> Option<Anchor> {
+        let remembered = matcher.of_id(id).filter(|remembered| remembered.kind == Kind::Call)?;
+        let whole = remembered.whole.as_ref()?;
+        self.dialect.is_same_call(self.around.body, part, whole).then_some(remembered.anchor)
     }
 
     /// Whether what begins here is an element of an array: one part, or one message, may stand for many.
@@ -422,6 +434,14 @@ impl Restorer<'_> {
     }
 }
 
+/// Decoded text that is UTF-8, as all of the body is but for lone surrogates.
+fn text(decoded: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match decoded {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+    }
+}
+
 /// The plan while it is worked out.
 struct Work<'a> {
     restorer: &'a Restorer<'a>,
@@ -430,8 +450,46 @@ struct Work<'a> {
     /// The remembered part that a part of the history is.
     assigned: OwnMap<usize, ItemRef>,
     insertions: Vec<Insertion>,
+    nths: HashMap<(bool, usize), usize>,
+    /// Where the outputs begin that stand right before each message.
+    outputs: OnceCell<Vec<usize>>,
+    /// What stands in the runs of messages of the model that end before these.
+    runs: OwnMap<usize, Run>,
     /// The first of the calls that are inserted into a message: the part before which it stands, and its edit.
     first_calls: HashMap<usize, (usize, usize)>,
+}
+
+/// A message, a part of it, and which part of a turn that is.
+type Sibling = (usize, usize, u32);
+
+/// The parts of some messages of the model, by what tells whose they are.
+#[derive(Default)]
+struct Run {
+    assigned: OwnMap<(TurnId, u32), Vec<usize>>,
+    by_id: HashMap<Box<[u8]>, Vec<usize>>,
+    by_anchor: AnchorMap<Vec<usize>>,
+    anchors: OwnMap<usize, Anchor>,
+}
+
+/// Equal parts of a turn, and how many of them are taken in a message.
+#[derive(Default)]
+struct Unused {
+    parts: Few<u32>,
+    message: usize,
+    taken: usize,
+}
+
+impl Unused {
+    /// The first one that is not taken in this message.
+    fn first(&mut self, message: usize, taken: &OwnSet<u32>) -> Option<u32> {
+        if self.message != message {
+            (self.message, self.taken) = (message, 0);
+        }
+        while self.parts.get(self.taken).is_some_and(|part| taken.contains(part)) {
+            self.taken += 1;
+        }
+        self.parts.get(self.taken).copied()
+    }
 }
 
 impl<'a> Work<'a> {
@@ -474,8 +532,10 @@ impl<'a> Work<'a> {
                 restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing())
             };
             let (mut later, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(held);
-            let (targets, places): (Vec<_>, Vec<_>) =
-                whole.into_iter().filter_map(|target| restorer.place(&target).map(|place| (target, place))).unzip();
+            let (targets, places): (Vec<_>, Vec<_>) = whole
+                .into_iter()
+                .filter_map(|target| restorer.place(&target, matcher).map(|place| (target, place)))
+                .unzip();
             for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
                 match outcome {
                     Outcome::Found(item) => self.assign(&target, item),
@@ -520,6 +580,13 @@ impl<'a> Work<'a> {
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let call = self.part(&item).filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
         Placed { item, content: message, part: part.saturating_sub(first), call, at: Some(part), how }
+    }
+
+    /// How many insertions, of messages or of parts, came before this one at its place.
+    fn nth(&mut self, message: bool, before: usize) -> usize {
+        let next = self.nths.entry((message, before)).or_default();
+        *next += 1;
+        *next - 1
     }
 
     /// The part of a target that carried the state.
@@ -636,8 +703,8 @@ impl<'a> Work<'a> {
             None => Bytes::from([b",", whole].concat()),
         };
         let at = before.unwrap_or(parts.end);
-        let same = |insertion: &&Insertion| matches!(insertion, Insertion::Part { before, .. } if *before == at);
-        let mut placed = self.placed(item, message, at, How::Part(self.insertions.iter().filter(same).count()));
+        let nth = self.nth(false, at);
+        let mut placed = self.placed(item, message, at, How::Part(nth));
         placed.at = None;
         let mut unsigned = None;
         if part.kind == Kind::Call {
@@ -794,18 +861,16 @@ impl<'a> Work<'a> {
         let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
         self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
         // Where siblings were kept, in the model's messages right before the outputs, the calls join them.
-        let mut messages: Vec<usize> = self.answered(output).map(|(at, _)| at).collect();
-        messages.reverse();
-        let mut kept = Vec::new();
-        for message in messages {
-            let siblings = self.siblings(message, turn.id(), alternative, parts);
-            kept.extend(siblings.into_iter().map(|(at, sibling)| (message, at, sibling)));
-        }
+        let kept = self.siblings(output, turn.id(), alternative, parts);
         if let Some((last_message, last, _)) = kept.last().copied() {
             let end = history.messages[last_message].parts.end;
             let after = (last_message, Some(last + 1).filter(|at| *at < end));
+            let mut rest = &kept[..];
             for (part, _) in calls {
-                let next = kept.iter().find(|(.., sibling)| sibling > part);
+                // They are in order, so what comes too early for one does so for the next.
+                let next = rest.iter().position(|(.., sibling)| sibling > part).unwrap_or(rest.len());
+                rest = &rest[next..];
+                let next = rest.first();
                 let (message, before) = next.map_or(after, |(message, at, _)| (*message, Some(*at)));
                 self.insert_part(message, before, item(*part), &parts[*part as usize]);
             }
@@ -819,8 +884,7 @@ impl<'a> Work<'a> {
         let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
         let message = |parts: &[Bytes]| Bytes::from([&self.restorer.dialect.message(parts)[..], b","].concat());
         let bytes = message(&whole);
-        let same = |insertion: &&Insertion| matches!(insertion, Insertion::Message { before } if *before == output);
-        let nth = self.insertions.iter().filter(same).count();
+        let nth = self.nth(true, output);
         let placed = |position: usize, index: u32, part: &TurnPart| Placed {
             item: item(index),
             content: output,
@@ -842,23 +906,35 @@ impl<'a> Work<'a> {
         self.insertions.push(Insertion::Message { before: output });
     }
 
-    /// The model's messages right before the outputs of which this message is one, last first.
-    fn answered(&self, output: usize) -> impl Iterator<Item = (usize, &Message)> {
+    /// The model's messages right before the outputs of which this message is one.
+    fn answered(&self, output: usize) -> Range<usize> {
         let history = self.restorer.history;
-        // What a client says beside outputs begins nothing new.
-        let answers = |message: &&Message| {
-            let parts = &history.parts[message.parts.clone()];
-            let is_output = |part: &Part<'_>| part.kind == PartKind::Output;
-            message.author == Author::Client && (parts.is_empty() || parts.iter().any(is_output))
-        };
-        let outputs = history.messages[..output].iter().rev().take_while(answers).count();
-        let run = history.messages[..output - outputs].iter().enumerate().rev();
-        run.take_while(|(_, message)| message.author == Author::Model)
+        let starts = self.outputs.get_or_init(|| {
+            let mut start = 0;
+            let starts = history.messages.iter().enumerate().map(|(at, message)| {
+                let parts = &history.parts[message.parts.clone()];
+                let before = start;
+                // What a client says beside outputs begins nothing new.
+                let is_output = |part: &Part<'_>| part.kind == PartKind::Output;
+                let answers = message.author == Author::Client && (parts.is_empty() || parts.iter().any(is_output));
+                if !answers {
+                    start = at + 1;
+                }
+                before
+            });
+            starts.collect()
+        });
+        let end = starts.get(output).copied().unwrap_or_default();
+        match end.checked_sub(1) {
+            Some(last) if history.messages[last].author == Author::Model => self.restorer.run_starts[last]..end,
+            _ => end..end,
+        }
     }
 
     /// The turns of which something stands in the messages that this output may answer.
     fn turns_before(&self, output: usize) -> HashSet<(TurnId, u32)> {
-        let parts = self.answered(output).flat_map(|(_, message)| message.parts.clone());
+        let messages = &self.restorer.history.messages[self.answered(output)];
+        let parts = messages.iter().flat_map(|message| message.parts.clone());
         parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
     }
 
@@ -884,29 +960,85 @@ impl<'a> Work<'a> {
         if unfit { Vec::new() } else { thoughts }
     }
 
-    /// The parts of a message that belong to a turn, with their positions in it.
-    fn siblings(&self, message: usize, turn: TurnId, alternative: u32, parts: &[TurnPart]) -> Vec<(usize, u32)> {
+    /// The parts of the model's messages before an output that belong to a turn, with their messages and
+    /// their positions in the turn, in the order of the history.
+    fn siblings(&mut self, output: usize, turn: TurnId, alternative: u32, parts: &[TurnPart]) -> Vec<Sibling> {
+        let messages = self.answered(output);
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let end = messages.end;
+        if !self.runs.contains_key(&end) {
+            let run = self.run(messages);
+            self.runs.insert(end, run);
+        }
+        let Some(run) = self.runs.get(&end) else { return Vec::new() };
         let history = self.restorer.history;
-        let mut siblings = Vec::new();
-        for at in history.messages[message].parts.clone() {
+        let assigned = run.assigned.get(&(turn, alternative)).into_iter().flatten();
+        let mut candidates: Vec<usize> = assigned.copied().collect();
+        let mut by_id: HashMap<&[u8], Unused> = HashMap::new();
+        let mut by_anchor: AnchorMap<Unused> = AnchorMap::default();
+        for (index, part) in (0..).zip(parts) {
+            let known = by_anchor.entry(part.anchor).or_insert_with(|| {
+                candidates.extend(run.by_anchor.get(&part.anchor).into_iter().flatten());
+                Unused::default()
+            });
+            known.parts.push(index);
+            let Some(id) = part.id.as_deref().map(str::as_bytes) else { continue };
+            let known = by_id.entry(id).or_insert_with(|| {
+                candidates.extend(run.by_id.get(id).into_iter().flatten());
+                Unused::default()
+            });
+            known.parts.push(index);
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut siblings = Vec::with_capacity(candidates.len());
+        let mut taken: OwnSet<u32> = OwnSet::default();
+        let mut last = None;
+        for at in candidates {
             let kept = &history.parts[at];
-            if let Some(item) = self.assigned.get(&at) {
-                if (item.turn, item.alternative) == (turn, alternative) {
-                    siblings.push((at, item.part));
+            // Each message is looked at by itself.
+            if last.replace(kept.message) != Some(kept.message) {
+                taken.clear();
+            }
+            let index = match self.assigned.get(&at) {
+                Some(item) => Some(item.part),
+                None => {
+                    let id = kept.id.map(|id| id.decode());
+                    let same_id = id.and_then(|id| by_id.get_mut(&*id)?.first(kept.message, &taken));
+                    let anchor = run.anchors.get(&at);
+                    let same = anchor.and_then(|anchor| by_anchor.get_mut(anchor)?.first(kept.message, &taken));
+                    same_id.into_iter().chain(same).min()
                 }
-            } else if kept.kind == PartKind::Call {
-                let id = kept.id.map(|id| id.decode());
-                let anchor = kept.anchor(self.restorer.key, None);
-                let is_it = |part: &TurnPart| match (&part.id, &id) {
-                    (Some(one), Some(other)) if one.as_bytes() == &**other => true,
-                    _ => Some(part.anchor) == anchor,
-                };
-                let free = |index: &u32| siblings.iter().all(|(_, taken)| taken != index);
-                let found = (0..).zip(parts).find(|(index, part)| is_it(part) && free(index));
-                siblings.extend(found.map(|(index, _)| (at, index)));
+            };
+            if let Some(index) = index {
+                taken.insert(index);
+                siblings.push((kept.message, at, index));
             }
         }
         siblings
+    }
+
+    /// What stands in these messages of the model, hashed once for all the outputs behind them.
+    fn run(&self, messages: Range<usize>) -> Run {
+        let history = self.restorer.history;
+        let mut run = Run::default();
+        for at in messages.flat_map(|message| history.messages[message].parts.clone()) {
+            let kept = &history.parts[at];
+            if let Some(item) = self.assigned.get(&at) {
+                run.assigned.entry((item.turn, item.alternative)).or_default().push(at);
+            } else if kept.kind == PartKind::Call {
+                if let Some(id) = kept.id {
+                    run.by_id.entry(id.decode().into()).or_default().push(at);
+                }
+                if let Some(anchor) = kept.anchor(self.restorer.key, None) {
+                    run.by_anchor.entry(anchor).or_default().push(at);
+                    run.anchors.insert(at, anchor);
+                }
+            }
+        }
+        run
     }
 
     fn finish(mut self) -> Plan {

@@ -108,7 +108,7 @@ impl Survey {
         self.places.iter().flat_map(|(anchor, units)| units.iter().map(move |_| anchor))
     }
 
-    fn occurrence(&self, place: &Place) -> u32 {
+    fn occurrence(&self, place: &Place<'_>) -> u32 {
         let start = self.start(place.starts[0]);
         let before = self.places.get(&place.key).map_or(0, |units| units.partition_point(|unit| *unit < start));
         u32::try_from(before).unwrap_or(u32::MAX)
@@ -264,7 +264,7 @@ impl Surroundings for Around<'_> {
         survey.trace.continued(before, survey.start(from)..survey.start(to))
     }
 
-    fn occurrence(&self, place: &Place) -> u32 {
+    fn occurrence(&self, place: &Place<'_>) -> u32 {
         self.survey().occurrence(place)
     }
 }

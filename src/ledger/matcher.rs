@@ -5,23 +5,24 @@
 //! down to the last unit, then the order in which they occur. What remains undecided gets nothing.
 
 use std::{
+    borrow::Cow,
     cell::OnceCell,
     collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
-use super::{Anchor, Item, ItemRef, Kind, Turn, TurnPart};
+use super::{Anchor, Item, ItemRef, Kind, Turn, TurnPart, few::Few};
 
 /// A part of a history that a remembered part may be.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Place<'h> {
     pub(crate) kind: Kind,
     /// The hash of its content.
     pub(crate) key: Anchor,
     /// The hash of its content without what equals a declared default, if that is different.
     pub(crate) reduced: Option<Anchor>,
-    pub(crate) id: Option<Box<str>>,
+    pub(crate) id: Option<Cow<'h, str>>,
     /// The messages with which its turn may begin: the first of the run of messages of the model that
     /// holds it, and its own.
     pub(crate) starts: [usize; 2],
@@ -50,7 +51,7 @@ pub(crate) trait Surroundings {
     fn continued(&self, before: Anchor, from: usize, to: usize) -> Anchor;
 
     /// The number of equal parts in the history before the place.
-    fn occurrence(&self, place: &Place) -> u32;
+    fn occurrence(&self, place: &Place<'_>) -> u32;
 }
 
 /// How sure a session is of being one conversation.
@@ -149,9 +150,9 @@ struct Candidate {
 /// The places of equal content, and the remembered parts that fit them.
 #[derive(Default)]
 struct Bucket {
-    places: Vec<usize>,
-    candidates: Vec<Candidate>,
-    reduced: Vec<Candidate>,
+    places: Few<usize>,
+    candidates: Few<Candidate>,
+    reduced: Few<Candidate>,
 }
 
 /// Assigns remembered parts to places; each part to at most one.
@@ -161,7 +162,7 @@ pub(crate) struct Matcher<'a> {
     strictness: Strictness,
     used: OwnSet<(usize, u32, u32)>,
     /// How many remembered parts have an id; counted when an id is asked for first.
-    ids: OnceCell<HashMap<&'a str, u32>>,
+    ids: OnceCell<HashMap<&'a str, (u32, &'a TurnPart)>>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: OwnMap<usize, u32>,
     /// The messages whose turn is known, and that turn.
@@ -188,13 +189,13 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn ids(&self) -> &HashMap<&'a str, u32> {
+    fn ids(&self) -> &HashMap<&'a str, (u32, &'a TurnPart)> {
         self.ids.get_or_init(|| {
             let mut ids = HashMap::with_capacity(self.turns.len());
             for turn in &self.turns {
                 for part in turn.alternatives().iter().flat_map(|alternative| &alternative.parts) {
                     if let Some(id) = &part.id {
-                        *ids.entry(&**id).or_default() += 1;
+                        ids.entry(&**id).or_insert((0, part)).0 += 1;
                     }
                 }
             }
@@ -204,7 +205,12 @@ impl<'a> Matcher<'a> {
 
     /// How many remembered parts have this id.
     pub(crate) fn count_of(&self, id: &str) -> u32 {
-        self.ids().get(id).copied().unwrap_or(0)
+        self.ids().get(id).map_or(0, |(count, _)| *count)
+    }
+
+    /// A remembered part with this id, the oldest of several.
+    pub(crate) fn of_id(&self, id: &str) -> Option<&'a TurnPart> {
+        self.ids().get(id).map(|(_, part)| *part)
     }
 
     /// Matches only what everything before it proves, whatever the session is, while `work` runs.
@@ -216,7 +222,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Finds what was remembered of these places, which are in the order of the history.
-    pub(crate) fn assign(&mut self, places: &[Place]) -> Vec<Outcome> {
+    pub(crate) fn assign(&mut self, places: &[Place<'_>]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
         let mut buckets = self.fill(places);
         self.choose_alternatives(&buckets);
@@ -235,10 +241,10 @@ impl<'a> Matcher<'a> {
         outcomes
     }
 
-    fn fill(&self, places: &[Place]) -> Vec<Bucket> {
-        let mut by_key: AnchorMap<usize> = AnchorMap::default();
+    fn fill(&self, places: &[Place<'_>]) -> Vec<Bucket> {
+        let mut by_key: AnchorMap<usize> = AnchorMap::with_capacity_and_hasher(places.len(), Default::default());
         let mut by_reduced: AnchorMap<Vec<usize>> = AnchorMap::default();
-        let mut buckets: Vec<Bucket> = Vec::new();
+        let mut buckets: Vec<Bucket> = Vec::with_capacity(places.len());
         for (at, place) in places.iter().enumerate() {
             let bucket = *by_key.entry(place.key).or_insert_with(|| {
                 if let Some(reduced) = place.reduced {
@@ -282,9 +288,12 @@ impl<'a> Matcher<'a> {
     /// the lowest index where that does not decide.
     fn choose_alternatives(&mut self, buckets: &[Bucket]) {
         let mut votes: HashMap<usize, HashMap<u32, usize>> = HashMap::new();
+        if self.turns.iter().all(|turn| turn.alternatives().len() < 2) {
+            return;
+        }
         for bucket in buckets {
             let mut seen = HashSet::new();
-            for candidate in bucket.candidates.iter().chain(&bucket.reduced) {
+            for candidate in bucket.candidates.iter().chain(&*bucket.reduced) {
                 let several = self.turns[candidate.turn].alternatives().len() > 1;
                 if several && seen.insert((candidate.turn, candidate.alternative)) {
                     *votes.entry(candidate.turn).or_default().entry(candidate.alternative).or_default() += 1;
@@ -307,7 +316,7 @@ impl<'a> Matcher<'a> {
         !self.used.contains(&(candidate.turn, candidate.alternative, candidate.part))
     }
 
-    fn take(&mut self, places: &[Place], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
+    fn take(&mut self, places: &[Place<'_>], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
         self.known.insert(places[place].starts[0], candidate.turn);
         self.used.insert((candidate.turn, candidate.alternative, candidate.part));
         self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
@@ -316,12 +325,12 @@ impl<'a> Matcher<'a> {
     }
 
     /// The usual case: one call, known by its id and its content, where the client named the session.
-    fn resolve_one(&mut self, places: &[Place], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
+    fn resolve_one(&mut self, places: &[Place<'_>], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
         let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
         let (place, part) = (&places[*at], self.part(candidate));
         let fits = self.strictness == Strictness::Known
             && place.id.is_some()
-            && place.id == part.id
+            && place.id.as_deref() == part.id.as_deref()
             && place.kind == part.kind
             && self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
             && self.is_free(candidate)
@@ -332,7 +341,7 @@ impl<'a> Matcher<'a> {
         fits
     }
 
-    fn resolve(&mut self, places: &[Place], bucket: &Bucket, list: &[Candidate], outcomes: &mut [Outcome]) {
+    fn resolve(&mut self, places: &[Place<'_>], bucket: &Bucket, list: &[Candidate], outcomes: &mut [Outcome]) {
         for provisional in [false, true] {
             let candidates: Vec<_> = list
                 .iter()
@@ -359,11 +368,17 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn fits(&self, place: &Place, candidates: &[Candidate]) -> bool {
+    fn fits(&self, place: &Place<'_>, candidates: &[Candidate]) -> bool {
         candidates.first().is_some_and(|candidate| self.part(candidate).kind == place.kind)
     }
 
-    fn resolve_list(&mut self, places: &[Place], open: Vec<usize>, candidates: &[Candidate], outcomes: &mut [Outcome]) {
+    fn resolve_list(
+        &mut self,
+        places: &[Place<'_>],
+        open: Vec<usize>,
+        candidates: &[Candidate],
+        outcomes: &mut [Outcome],
+    ) {
         let mut by_id: HashMap<&str, Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
             if let Some(id) = &self.part(candidate).id {
@@ -401,7 +416,7 @@ impl<'a> Matcher<'a> {
     /// Assigns by what surrounds the places.
     fn by_context(
         &mut self,
-        places: &[Place],
+        places: &[Place<'_>],
         mut open: Vec<usize>,
         mut candidates: Vec<Candidate>,
         outcomes: &mut [Outcome],
@@ -444,7 +459,7 @@ impl<'a> Matcher<'a> {
 
     /// Whether a place is one of the equal parts that stood there before the turn was made: fewer of
     /// them precede it, and what else precedes it does not say that the history was cut.
-    fn stood(&self, place: &Place, candidate: &Candidate) -> bool {
+    fn stood(&self, place: &Place<'_>, candidate: &Candidate) -> bool {
         let part = self.part(candidate);
         let around = self.surroundings;
         // One chunk of a run says little on its own, and nobody counted those that stood there.
@@ -467,7 +482,7 @@ impl<'a> Matcher<'a> {
         candidates.retain(|candidate| self.is_free(candidate));
     }
 
-    fn take_all(&mut self, places: &[Place], pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
+    fn take_all(&mut self, places: &[Place<'_>], pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
         for (place, candidate) in pairs {
             self.take(places, *place, candidate, outcomes);
         }
@@ -475,7 +490,7 @@ impl<'a> Matcher<'a> {
 
     /// Everything before the place equals everything before the turn. Of several such turns the
     /// newest is what the client went on with.
-    fn by_history(&mut self, places: &[Place], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
+    fn by_history(&mut self, places: &[Place<'_>], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
         let around = self.surroundings;
         let strict = self.strictness == Strictness::Strict;
         let mut by_before: AnchorMap<Vec<Candidate>> = AnchorMap::default();
@@ -501,7 +516,7 @@ impl<'a> Matcher<'a> {
     /// The last 2^level units before the place equal those before the turn.
     fn by_window(
         &mut self,
-        places: &[Place],
+        places: &[Place<'_>],
         level: usize,
         open: &[usize],
         candidates: &[Candidate],
@@ -559,7 +574,13 @@ impl<'a> Matcher<'a> {
 
     /// The turn stood right before, or right behind, another one that is known already: what stands
     /// between them in this history leads from the history of the one to that of the other.
-    fn by_neighbours(&mut self, places: &[Place], open: &[usize], candidates: &[Candidate], outcomes: &mut [Outcome]) {
+    fn by_neighbours(
+        &mut self,
+        places: &[Place<'_>],
+        open: &[usize],
+        candidates: &[Candidate],
+        outcomes: &mut [Outcome],
+    ) {
         let around = self.surroundings;
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for place in open {
@@ -610,7 +631,7 @@ impl<'a> Matcher<'a> {
     /// Equal parts at different places of a history whose length before them is what it was.
     fn by_occurrence(
         &self,
-        places: &[Place],
+        places: &[Place<'_>],
         open: &[usize],
         candidates: &[Candidate],
     ) -> Option<Vec<(usize, Candidate)>> {

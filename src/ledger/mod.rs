@@ -6,6 +6,7 @@
 
 mod anchor;
 mod context;
+pub(crate) mod few;
 pub(crate) mod fingerprint;
 pub(crate) mod matcher;
 mod turn;

@@ -466,6 +466,31 @@ fn whitespace(bytes: &[u8], mut pos: usize) -> usize {
     pos
 }
 
+/// Whether a valid JSON text begins with the same tokens as this piece of another one, white space aside,
+/// and goes on with another member or element, or ends the object or array. The piece ends with a value.
+pub(crate) fn begins_with(text: &[u8], piece: &[u8]) -> bool {
+    let (mut at, mut of) = (0, 0);
+    if text.starts_with(piece) {
+        (at, of) = (piece.len(), piece.len());
+    }
+    loop {
+        (at, of) = (whitespace(text, at), whitespace(piece, of));
+        match (text.get(at), piece.get(of)) {
+            (Some(b',' | b'}' | b']'), None) => return true,
+            (Some(b'"'), Some(b'"')) => {
+                let Some((end, _)) = skip_string(piece, of + 1) else { return false };
+                let token = &piece[of..end];
+                if !text[at..].starts_with(token) {
+                    return false;
+                }
+                (at, of) = (at + token.len(), end);
+            }
+            (Some(one), Some(other)) if one == other => (at, of) = (at + 1, of + 1),
+            _ => return false,
+        }
+    }
+}
+
 /// The end of the value that begins at `pos`, if it is valid and nested at most `depth` deep.
 fn skip_value(bytes: &[u8], mut pos: usize, depth: usize) -> Option<usize> {
     // One bit for each open bracket, the innermost lowest: set for an object.
@@ -753,6 +778,22 @@ mod tests {
         "01",
         "\u{feff}",
     ];
+
+    #[test]
+    fn texts_begin_with_the_tokens_of_a_piece() {
+        let text = br#"{ "a" : {"b": [1, 2.5], "c\" d": "x  y"} , "e":1}"#;
+        for piece in [r#"{"a":{"b":[1,2.5],"c\" d":"x  y"}"#, r#"{ "a" : {"b": [1, 2.5], "c\" d": "x  y"}"#] {
+            assert!(begins_with(text, piece.as_bytes()), "{piece}");
+        }
+        for piece in
+            [r#"{"a":{"b":[1,2.5],"c\" d":"x y"}"#, r#"{"a":{"b":[1,2],"c\" d":"x  y"}"#, r#"{"a""#, r#"{"f":1"#]
+        {
+            assert!(!begins_with(text, piece.as_bytes()), "{piece}");
+        }
+        assert!(begins_with(br#"{"a":1,"b":2}"#, br#"{"a": 1"#));
+        assert!(!begins_with(br#"{"a":12,"b":2}"#, br#"{"a":1"#));
+        assert!(!begins_with(br#"{"a":1"#, br#"{"a":1"#));
+    }
 
     fn accepts(bytes: &[u8]) -> Option<Range<usize>> {
         std::str::from_utf8(bytes).ok()?;

@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     scope::HashKey,
-    wire::{base64, canonical::Defaults, json::Cursor},
+    wire::{
+        base64,
+        canonical::Defaults,
+        json::{Cursor, begins_with},
+    },
 };
 
 /// The Developer API and Vertex: the model stands in the path.
@@ -59,6 +63,10 @@ impl Dialect for Gemini {
 
     fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
         restore(part, state)
+    }
+
+    fn is_same_call(&self, body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
+        is_same_call(body, part, whole)
     }
 
     fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
@@ -121,6 +129,14 @@ pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, B
         Slot::Blank(span) => Some((span.clone(), state.clone())),
         Slot::Held(_) | Slot::Unfit => None,
     }
+}
+
+/// Whether the whole part begins with all members of the kept one, as a part does whose signature comes last
+/// and was taken off. What follows them in it is no content of the call: with a second one it would not have
+/// been remembered.
+pub(super) fn is_same_call(body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
+    let (PartKind::Call, Slot::Absent(end)) = (part.kind, &part.slot) else { return false };
+    body.get(part.span.start..*end).is_some_and(|members| begins_with(whole, members))
 }
 
 /// Two raw JSON strings hold the same signature if they decode to the same bytes.
