@@ -42,7 +42,8 @@ fn main() {
     ];
     if let Some(what) = wanted.iter().find_map(|wanted| wanted.strip_prefix("profile=")) {
         let times = wanted.iter().find_map(|wanted| wanted.strip_prefix("times=")?.parse().ok());
-        return profile(what, times);
+        let turns = wanted.iter().find_map(|wanted| wanted.strip_prefix("turns=")?.parse().ok());
+        return profile(what, times, turns.unwrap_or(200));
     }
     for (name, section) in sections {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
@@ -51,10 +52,11 @@ fn main() {
     }
 }
 
-/// Does one thing for some seconds, or as often as `times=` says, for a profiler to look at.
-fn profile(what: &str, times: Option<u32>) {
+/// Does one thing for some seconds, or as often as `times=` says, for a profiler to look at. The history has as many
+/// turns as `turns=` says.
+fn profile(what: &str, times: Option<u32>, turns: usize) {
     let head = workload::head();
-    let talk = Conversation::new(200, 200, Calls::Different, 0);
+    let talk = Conversation::new(200, turns, Calls::Different, 0);
     let engine = workload::taught(&talk);
     let (stripped, full, events) = (talk.stripped(), talk.full(), workload::sse(what != "quiet"));
     let start = Instant::now();
@@ -118,6 +120,21 @@ fn request() {
                 "ancestor 3.9 s",
                 &format!("1/{:.0}", 3.9e9 / restore),
                 "P3 ≥ 2,000×",
+            );
+            // A client that writes the arguments anew, in another order: they have to be hashed.
+            let anew = |body: &Bytes| {
+                let body = std::str::from_utf8(body).unwrap();
+                Bytes::from(body.replace(r#""deep":true,"mode":"fast""#, r#""mode":"fast","deep":true"#))
+            };
+            let (written_anew, expected) = (anew(&stripped), anew(&full));
+            assert!(pass(&engine, &head, &written_anew) == expected, "written anew: not the same bytes");
+            let [hashed] = least(BUDGET, [&mut || drop(black_box(pass(&engine, &head, &written_anew)))]);
+            row(
+                "hist_200, arguments written anew",
+                &time(hashed),
+                &format!("pass + memcpy {floor}"),
+                &x(hashed / (nothing + copy)),
+                "P3 ≤ 1.5",
             );
             let last1 = talk.last1();
             assert!(pass(&engine, &head, &last1) == full, "last1: not the same bytes");
@@ -371,6 +388,40 @@ fn adversarial() {
             r#"{{"contents":[{{"role":"user","parts":[{{"text":"go"}}]}}{}]}}"#,
             call.repeat(size / call.len())
         );
+        (engine, Bytes::from(body))
+    });
+    let call = |at: usize, signed: bool| {
+        let state = if signed { format!(r#","thoughtSignature":"signature-number-{at:08}""#) } else { String::new() };
+        format!(r#"{{"functionCall":{{"name":"f","id":"n{at:07x}x","args":{{"a":{at}}}}}{state}}}"#)
+    };
+    let answer = |calls: &[String]| {
+        let calls = calls.join(",");
+        format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{calls}]}},\"finishReason\":\"STOP\"}}]}}\r\n\r\n")
+    };
+    let output =
+        |at: usize| format!(r#"{{"functionResponse":{{"name":"f","id":"n{at:07x}x","response":{{"b":{at}}}}}}}"#);
+    let go = r#"{"contents":[{"role":"user","parts":[{"text":"go"}]}"#;
+    compare("dropped calls of as many turns behind unknown ones, 1,250 and 5,000", [1_250, 5_000], &|count| {
+        let engine = workload::engine();
+        let mut body = String::from(go);
+        for at in 0..count {
+            let asked = Bytes::from(format!("{go}]}}"));
+            workload::learn(&engine, &workload::head(), &asked, answer(&[call(at, true)]).as_bytes());
+            body += &format!(r#",{{"role":"model","parts":[{}]}}"#, call(count + at, false));
+        }
+        for at in 0..count {
+            body += &format!(r#",{{"role":"user","parts":[{}]}}"#, output(at));
+        }
+        (engine, Bytes::from(body + "]}"))
+    });
+    compare("parallel calls of one turn, half of them dropped, 1,000 and 4,000", [1_000, 4_000], &|count| {
+        let engine = workload::engine();
+        let calls: Vec<_> = (0..count).map(|at| call(at, true)).collect();
+        workload::learn(&engine, &workload::head(), &Bytes::from(format!("{go}]}}")), answer(&calls).as_bytes());
+        let kept: Vec<_> = (0..count).step_by(2).map(|at| call(at, false)).collect();
+        let outputs: Vec<_> = (0..count).map(output).collect();
+        let (kept, outputs) = (kept.join(","), outputs.join(","));
+        let body = format!(r#"{go},{{"role":"model","parts":[{kept}]}},{{"role":"user","parts":[{outputs}]}}]}}"#);
         (engine, Bytes::from(body))
     });
     compare("outputs that answer nothing, 2,000 and 8,000", [2_000, 8_000], &|count| {

@@ -48,7 +48,7 @@ pub(super) struct Draft {
 }
 
 /// A part without state where the provider may want some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Lacking {
     /// A part of the history.
     Kept(usize),
@@ -113,9 +113,10 @@ impl Draft {
     /// The body with everything put in; `None` if that changes nothing.
     pub(super) fn patch(&self, history: &History<'_>, plan: &Plan, sentinels: &[Lacking]) -> Option<Bytes> {
         let mut patch = Patch::default();
+        let lacking: HashSet<&Lacking> = sentinels.iter().collect();
         for edit in &plan.edits {
             let unsigned = edit.unsigned.as_ref();
-            let unsigned = unsigned.filter(|unsigned| sentinels.contains(&Lacking::Inserted(unsigned.placed.item)));
+            let unsigned = unsigned.filter(|unsigned| lacking.contains(&Lacking::Inserted(unsigned.placed.item)));
             patch.replace(edit.range.clone(), unsigned.map_or(&edit.bytes, |unsigned| &unsigned.bytes).clone());
         }
         let sentinel = self.sentinel();
@@ -418,7 +419,8 @@ impl Exchange {
             }
         }
         self.draft.refuse(bad.iter().copied());
-        self.plan.take_out(|edit| edit.items.iter().any(|placed| bad.contains(&placed.item)));
+        let is_bad: HashSet<ItemRef> = bad.iter().copied().collect();
+        self.plan.take_out(|edit| edit.items.iter().any(|placed| is_bad.contains(&placed.item)));
         let before = self.draft.sentinels.len();
         if !sentinel_refused
             && self.draft.may_use_sentinel()
@@ -484,7 +486,8 @@ impl Exchange {
         }
         let Some(history) = self.draft.history(&self.draft.original) else { return Remedy::None };
         let parts = self.draft.sentinels(&history, &self.plan, wanted);
-        let added = parts.iter().filter(|part| !self.draft.sentinels.contains(part)).count();
+        let held: HashSet<Lacking> = self.draft.sentinels.iter().copied().collect();
+        let added = parts.iter().filter(|part| !held.contains(part)).count();
         drop(history);
         if added == 0 {
             return Remedy::None;

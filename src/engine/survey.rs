@@ -7,6 +7,7 @@ use crate::{
     dialect::{Author, Dialect, History, Part, PartKind, Payload, Slot},
     ledger::{
         Anchor, Context, Item, Trace,
+        few::Few,
         fingerprint::{self, Running, Tag},
         matcher::{AnchorMap, Place, Surroundings},
     },
@@ -20,7 +21,7 @@ pub(crate) struct Survey {
     trace: Trace,
     starts: Vec<usize>,
     /// The units at which each part of the model stands.
-    places: AnchorMap<Vec<usize>>,
+    places: AnchorMap<Few<usize>>,
 }
 
 /// How many outputs right before an output are looked at as those of parallel calls.
@@ -150,7 +151,7 @@ pub(crate) struct Around<'a> {
     pub(crate) history: &'a History<'a>,
     pub(crate) survey: &'a OnceCell<Survey>,
     pub(crate) key: &'a HashKey,
-    held: OnceCell<HashMap<u64, Vec<usize>>>,
+    held: OnceCell<HashMap<u64, Few<usize>>>,
 }
 
 impl<'a> Around<'a> {
@@ -193,9 +194,9 @@ impl<'a> Around<'a> {
     }
 
     /// The states that the client sent, by a digest that equal values share.
-    fn held(&self) -> &HashMap<u64, Vec<usize>> {
+    fn held(&self) -> &HashMap<u64, Few<usize>> {
         self.held.get_or_init(|| {
-            let mut held: HashMap<u64, Vec<usize>> = HashMap::new();
+            let mut held: HashMap<u64, Few<usize>> = HashMap::new();
             for (at, part) in self.history.parts.iter().enumerate() {
                 if let Slot::Held(span) = &part.slot {
                     held.entry(digest(&self.body[span.clone()])).or_default().push(at);

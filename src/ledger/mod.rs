@@ -11,7 +11,11 @@ pub(crate) mod fingerprint;
 pub(crate) mod matcher;
 mod turn;
 
-use std::{collections::VecDeque, fmt, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt, mem,
+    sync::Arc,
+};
 
 pub(crate) use self::context::Trace;
 pub use self::{
@@ -137,15 +141,20 @@ impl Ledger {
 
     /// Forgets the named pieces of state, and turns that hold nothing more. Returns how many there were.
     pub fn remove(&mut self, items: &[ItemRef]) -> usize {
-        let mut removed = 0;
+        let mut by_turn: BTreeMap<u128, Vec<ItemRef>> = BTreeMap::new();
         for item in items {
-            let Some(at) = self.position(item.turn) else {
+            by_turn.entry(item.turn.value()).or_default().push(*item);
+        }
+        let mut removed = 0;
+        for (id, items) in by_turn {
+            let Some(at) = self.position(TurnId::new(id)) else {
                 continue;
             };
-            let Some(turn) = self.turns[at].turn.without(item) else {
+            let (turn, gone) = self.turns[at].turn.without(&items);
+            if gone == 0 {
                 continue;
-            };
-            removed += 1;
+            }
+            removed += gone;
             if turn.items() > 0 {
                 self.replace(at, Arc::new(turn));
             } else if let Some(empty) = self.turns.remove(at) {

@@ -246,13 +246,19 @@ impl Turn {
         self.alternatives.get(at.alternative as usize)?.parts.get(at.part as usize)
     }
 
-    /// The same turn without the item at this address; `None` if there is none.
-    pub(crate) fn without(&self, at: &ItemRef) -> Option<Self> {
-        self.part(at).filter(|part| part.items() > 0)?;
+    /// The same turn without what is held at these addresses, and at how many of them there was something.
+    pub(crate) fn without(&self, items: &[ItemRef]) -> (Self, usize) {
         let mut alternatives = self.alternatives.clone();
-        let part = &mut alternatives[at.alternative as usize].parts[at.part as usize];
-        part.state = None;
-        part.whole = None;
-        Some(Self::new(self.id, self.context.clone(), alternatives, self.provisional))
+        let mut gone = 0;
+        for at in items {
+            let parts = alternatives.get_mut(at.alternative as usize).map(|alternative| &mut alternative.parts);
+            let part = parts.and_then(|parts| parts.get_mut(at.part as usize));
+            if let Some(part) = part.filter(|part| part.items() > 0) {
+                part.state = None;
+                part.whole = None;
+                gone += 1;
+            }
+        }
+        (Self::new(self.id, self.context.clone(), alternatives, self.provisional), gone)
     }
 }
