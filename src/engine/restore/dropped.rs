@@ -1,0 +1,354 @@
+//! The calls that the client dropped while it kept their outputs.
+
+use super::*;
+
+/// A message, a part of it, and which part of a turn that is.
+type Sibling = (usize, usize, u32);
+
+/// The parts of some messages of the model, by what tells whose they are.
+#[derive(Default)]
+pub(super) struct Run {
+    assigned: OwnMap<(TurnId, u32), Vec<usize>>,
+    by_id: HashMap<Box<[u8]>, Vec<usize>>,
+    by_anchor: AnchorMap<Vec<usize>>,
+    anchors: OwnMap<usize, Anchor>,
+}
+
+/// Equal parts of a turn, and how many of them are taken in a message.
+#[derive(Default)]
+struct Unused {
+    parts: Few<u32>,
+    message: usize,
+    taken: usize,
+}
+
+impl Unused {
+    /// The first one that is not taken in this message.
+    fn first(&mut self, message: usize, taken: &OwnSet<u32>) -> Option<u32> {
+        if self.message != message {
+            (self.message, self.taken) = (message, 0);
+        }
+        while self.parts.get(self.taken).is_some_and(|part| taken.contains(part)) {
+            self.taken += 1;
+        }
+        self.parts.get(self.taken).copied()
+    }
+}
+
+impl Work<'_> {
+    /// Puts back the calls whose outputs the client kept.
+    pub(super) fn dropped_calls(&mut self, matcher: &Matcher<'_>, ledger: &Ledger) {
+        let mut groups: BTreeMap<(usize, u32), Vec<(u32, usize)>> = BTreeMap::new();
+        let mut taken = HashSet::new();
+        let found: Vec<_> = self.lookup(matcher, ledger);
+        for (turn, alternative, part, output) in found {
+            if taken.insert((turn, alternative, part)) {
+                groups.entry((turn, alternative)).or_default().push((part, output));
+            }
+        }
+        let turns: Vec<_> = ledger.turns().collect();
+        for ((turn, alternative), mut calls) in groups {
+            calls.sort_unstable();
+            let first_output = calls.iter().map(|(_, output)| self.restorer.history.parts[*output].message).min();
+            let Some(message) = first_output else { continue };
+            self.put_calls_back(turns[turn], alternative, &calls, message);
+        }
+    }
+
+    /// The remembered call of each orphaned output: position of the turn, alternative, part, output.
+    fn lookup(&self, matcher: &Matcher<'_>, ledger: &Ledger) -> Vec<(usize, u32, u32, usize)> {
+        let history = self.restorer.history;
+        let orphans = &self.restorer.gaps.orphans;
+        if orphans.is_empty() {
+            return Vec::new();
+        }
+        let mut by_id: HashMap<&str, (usize, u32, u32, &TurnPart)> = HashMap::new();
+        let mut by_name: HashMap<&str, Vec<(usize, u32, u32)>> = HashMap::new();
+        let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
+        for (at, turn) in ledger.turns().enumerate() {
+            for (alternative, parts) in (0..).zip(turn.alternatives()) {
+                for (part, remembered) in (0..).zip(&parts.parts) {
+                    let item = ItemRef::new(turn.id(), alternative, part);
+                    let answered = assigned.contains(&item)
+                        || remembered.state.as_ref().is_some_and(|state| self.restorer.around.holds(state));
+                    if remembered.kind != Kind::Call || remembered.whole.is_none() || answered {
+                        continue;
+                    }
+                    if let Some(id) = &remembered.id {
+                        by_id.insert(id, (at, alternative, part, remembered));
+                    } else if let Some(name) = &remembered.name {
+                        by_name.entry(name).or_default().push((at, alternative, part));
+                    }
+                }
+            }
+        }
+        let turns: Vec<_> = ledger.turns().collect();
+        let strict = self.restorer.strictness == Strictness::Strict;
+        let (mut found, mut without_id) = (Vec::new(), Vec::new());
+        for output in orphans {
+            let part = &history.parts[*output];
+            let id = part.id.map(|id| id.decode()).filter(|id| !id.is_empty());
+            let name = part.name.map(|name| name.decode());
+            let name = name.as_deref().filter(|name| !is_placeholder_name(name));
+            if let Some(id) = id {
+                let Ok(id) = std::str::from_utf8(&id) else { continue };
+                let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
+                let called = remembered.name.as_deref();
+                let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
+                let places = || self.restorer.around.answered_at(*output);
+                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], &places());
+                if agrees && matcher.count_of(id) == 1 && proven {
+                    found.push((*turn, *alternative, *call, *output));
+                }
+                continue;
+            }
+            if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
+                without_id.push((*output, name.to_owned()));
+            }
+        }
+        // Everything that precedes an output decides first, then what stands near those that remain.
+        let mut used = HashSet::new();
+        for whole in [true, false] {
+            without_id.retain(|(output, name)| {
+                let places = self.restorer.around.answered_at(*output);
+                let beside = self.turns_before(history.parts[*output].message);
+                let fits = |(turn, alternative, _): &(usize, u32, u32)| match whole {
+                    true => {
+                        beside.contains(&(turns[*turn].id(), *alternative)) || self.was_made_at(turns[*turn], &places)
+                    }
+                    false => self.neighbours_agree(turns[*turn], &places),
+                };
+                let calls = by_name.get(&**name).into_iter().flatten();
+                let (completed, provisional): (Vec<&(usize, u32, u32)>, Vec<_>) = calls
+                    .filter(|call| fits(call) && !used.contains(*call))
+                    .partition(|(turn, ..)| !turns[*turn].is_provisional());
+                let calls = if completed.is_empty() { provisional } else { completed };
+                let &[call] = calls.as_slice() else { return true };
+                used.insert(*call);
+                found.push((call.0, call.1, call.2, *output));
+                false
+            });
+        }
+        found
+    }
+
+    /// Whether everything before a turn stands at one of these places.
+    fn was_made_at(&self, turn: &Turn, places: &[Context]) -> bool {
+        let named = self.restorer.strictness == Strictness::Known;
+        let mut places = places.iter().filter(|place| named || place.system() == turn.context().system());
+        places.any(|place| place.before() == turn.context().before())
+    }
+
+    /// Whether a turn was made at one of these places, as far as the session lets that be told.
+    fn neighbours_agree(&self, turn: &Turn, places: &[Context]) -> bool {
+        if self.restorer.strictness == Strictness::Strict || self.was_made_at(turn, places) {
+            return self.was_made_at(turn, places);
+        }
+        let windows = turn.context().windows();
+        places.iter().any(|place| {
+            let level = windows.len().min((place.depth() + 1).ilog2() as usize);
+            let Some(level) = level.checked_sub(1) else { return false };
+            windows.get(level) == place.windows().get(level)
+        })
+    }
+
+    fn put_calls_back(&mut self, turn: &Turn, alternative: u32, calls: &[(u32, usize)], output: usize) {
+        let history = self.restorer.history;
+        let Some(remembered) = turn.alternatives().get(alternative as usize) else { return };
+        if !self.restorer.is_element(history.messages[output].span.start) {
+            return;
+        }
+        let parts = &remembered.parts;
+        let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
+        self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
+        self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
+        // Where siblings were kept, in the model's messages right before the outputs, the calls join them.
+        let kept = self.siblings(output, turn.id(), alternative, parts);
+        if let Some((last_message, last, _)) = kept.last().copied() {
+            let end = history.messages[last_message].parts.end;
+            let after = (last_message, Some(last + 1).filter(|at| *at < end));
+            let mut rest = &kept[..];
+            for (part, _) in calls {
+                // They are in order, so what comes too early for one does so for the next.
+                let next = rest.iter().position(|(.., sibling)| sibling > part).unwrap_or(rest.len());
+                rest = &rest[next..];
+                let next = rest.first();
+                let (message, before) = next.map_or(after, |(message, at, _)| (*message, Some(*at)));
+                self.insert_part(message, before, item(*part), &parts[*part as usize]);
+            }
+            return;
+        }
+        let mut inserted = self.thoughts_before(turn, alternative, calls);
+        self.plan.restored += u32::try_from(inserted.len()).unwrap_or(u32::MAX);
+        inserted.extend(calls.iter().map(|(part, _)| *part));
+        inserted.sort_unstable();
+        let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
+        let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
+        let message = |parts: &[Bytes]| Bytes::from([&self.restorer.dialect.message(parts)[..], b","].concat());
+        let bytes = message(&whole);
+        let nth = self.nth(true, output);
+        let placed = |position: usize, index: u32, part: &TurnPart| Placed {
+            item: item(index),
+            content: output,
+            part: position,
+            call: part.name.clone().filter(|_| part.kind == Kind::Call),
+            at: None,
+            how: How::Message(nth),
+        };
+        let first = (0..).zip(inserted()).find(|(_, (_, part))| part.kind == Kind::Call);
+        let unsigned = first.and_then(|(position, (index, part))| {
+            let mut whole = whole.clone();
+            *whole.get_mut(position)? = self.with_sentinel(part)?;
+            Some(Unsigned { placed: placed(position, index, part), message: output, bytes: message(&whole) })
+        });
+        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
+        let items = items.map(|(position, (index, part))| placed(position, index, part)).collect();
+        let at = history.messages[output].span.start;
+        self.plan.edits.push(Edit { range: at..at, bytes, items, structural: true, unsigned });
+        self.insertions.push(Insertion::Message { before: output });
+    }
+
+    /// The model's messages right before the outputs of which this message is one.
+    fn answered(&self, output: usize) -> Range<usize> {
+        let history = self.restorer.history;
+        let starts = self.outputs.get_or_init(|| {
+            let mut start = 0;
+            let starts = history.messages.iter().enumerate().map(|(at, message)| {
+                let parts = &history.parts[message.parts.clone()];
+                let before = start;
+                // What a client says beside outputs begins nothing new.
+                let is_output = |part: &Part<'_>| part.kind == PartKind::Output;
+                let answers = message.author == Author::Client && (parts.is_empty() || parts.iter().any(is_output));
+                if !answers {
+                    start = at + 1;
+                }
+                before
+            });
+            starts.collect()
+        });
+        let end = starts.get(output).copied().unwrap_or_default();
+        match end.checked_sub(1) {
+            Some(last) if history.messages[last].author == Author::Model => self.restorer.run_starts[last]..end,
+            _ => end..end,
+        }
+    }
+
+    /// The turns of which something stands in the messages that this output may answer.
+    fn turns_before(&self, output: usize) -> HashSet<(TurnId, u32)> {
+        let messages = &self.restorer.history.messages[self.answered(output)];
+        let parts = messages.iter().flat_map(|message| message.parts.clone());
+        parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
+    }
+
+    /// The whole thinking parts that stood before calls of which nothing was kept.
+    fn thoughts_before(&self, turn: &Turn, alternative: u32, calls: &[(u32, usize)]) -> Vec<u32> {
+        let restorer = self.restorer;
+        let (Some(remembered), false) = (turn.alternatives().get(alternative as usize), restorer.history.thinking_off)
+        else {
+            return Vec::new();
+        };
+        let last = calls.last().map_or(0, |(part, _)| *part);
+        let thoughts = (0..last).zip(&remembered.parts);
+        let thoughts = thoughts.filter(|(_, part)| part.kind == Kind::Thought && part.whole.is_some());
+        let thoughts: Vec<u32> = thoughts.map(|(index, _)| index).collect();
+        // They come back all together, and no part twice.
+        let unfit = thoughts.iter().any(|index| {
+            let item = ItemRef::new(turn.id(), alternative, *index);
+            let part = &remembered.parts[*index as usize];
+            restorer.refused.contains(&item)
+                || self.assigned.values().any(|assigned| *assigned == item)
+                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+        });
+        if unfit { Vec::new() } else { thoughts }
+    }
+
+    /// The parts of the model's messages before an output that belong to a turn, with their messages and
+    /// their positions in the turn, in the order of the history.
+    fn siblings(&mut self, output: usize, turn: TurnId, alternative: u32, parts: &[TurnPart]) -> Vec<Sibling> {
+        let messages = self.answered(output);
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let end = messages.end;
+        if !self.runs.contains_key(&end) {
+            let run = self.run(messages);
+            self.runs.insert(end, run);
+        }
+        let Some(run) = self.runs.get(&end) else { return Vec::new() };
+        let history = self.restorer.history;
+        let assigned = run.assigned.get(&(turn, alternative)).into_iter().flatten();
+        let mut candidates: Vec<usize> = assigned.copied().collect();
+        let mut by_id: HashMap<&[u8], Unused> = HashMap::new();
+        let mut by_anchor: AnchorMap<Unused> = AnchorMap::default();
+        for (index, part) in (0..).zip(parts) {
+            let known = by_anchor.entry(part.anchor).or_insert_with(|| {
+                candidates.extend(run.by_anchor.get(&part.anchor).into_iter().flatten());
+                Unused::default()
+            });
+            known.parts.push(index);
+            let Some(id) = part.id.as_deref().map(str::as_bytes) else { continue };
+            let known = by_id.entry(id).or_insert_with(|| {
+                candidates.extend(run.by_id.get(id).into_iter().flatten());
+                Unused::default()
+            });
+            known.parts.push(index);
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut siblings = Vec::with_capacity(candidates.len());
+        let mut taken: OwnSet<u32> = OwnSet::default();
+        let mut last = None;
+        for at in candidates {
+            let kept = &history.parts[at];
+            // Each message is looked at by itself.
+            if last.replace(kept.message) != Some(kept.message) {
+                taken.clear();
+            }
+            let index = match self.assigned.get(&at) {
+                Some(item) => Some(item.part),
+                None => {
+                    let id = kept.id.map(|id| id.decode());
+                    let same_id = id.and_then(|id| by_id.get_mut(&*id)?.first(kept.message, &taken));
+                    let anchor = run.anchors.get(&at);
+                    let same = anchor.and_then(|anchor| by_anchor.get_mut(anchor)?.first(kept.message, &taken));
+                    same_id.into_iter().chain(same).min()
+                }
+            };
+            if let Some(index) = index {
+                taken.insert(index);
+                siblings.push((kept.message, at, index));
+            }
+        }
+        siblings
+    }
+
+    /// What stands in these messages of the model, hashed once for all the outputs behind them.
+    fn run(&self, messages: Range<usize>) -> Run {
+        let history = self.restorer.history;
+        let mut run = Run::default();
+        for at in messages.flat_map(|message| history.messages[message].parts.clone()) {
+            let kept = &history.parts[at];
+            if let Some(item) = self.assigned.get(&at) {
+                run.assigned.entry((item.turn, item.alternative)).or_default().push(at);
+            } else if kept.kind == PartKind::Call {
+                if let Some(id) = kept.id {
+                    run.by_id.entry(id.decode().into()).or_default().push(at);
+                }
+                if let Some(anchor) = kept.anchor(self.restorer.key, None) {
+                    run.by_anchor.entry(anchor).or_default().push(at);
+                    run.anchors.insert(at, anchor);
+                }
+            }
+        }
+        run
+    }
+}
+
+/// Names that translators write where they do not know the name.
+fn is_placeholder_name(name: &[u8]) -> bool {
+    matches!(
+        name.to_ascii_lowercase().as_slice(),
+        b"" | b"unknown" | b"unknown_function" | b"tool" | b"function" | b"none" | b"null"
+    )
+}
