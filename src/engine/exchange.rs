@@ -88,8 +88,7 @@ impl Draft {
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
         self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
-        let placed = plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
-        Exchange { draft: self, plan, placed, patched, survey, could_miss, retry: Retry::Not }
+        Exchange { draft: self, plan, patched, survey, could_miss, retry: Retry::Not }
     }
 
     fn note(&self, plan: &Plan, sentinels: usize) {
@@ -146,7 +145,6 @@ impl Draft {
 pub struct Exchange {
     draft: Draft,
     plan: Plan,
-    placed: Vec<Placed>,
     patched: Option<Bytes>,
     survey: Option<Survey>,
     could_miss: bool,
@@ -242,7 +240,7 @@ impl Exchange {
         }
         self.draft.report.unobserved(Unobserved::NoAnswer);
         let draft = &self.draft;
-        let put_in = !self.plan.edits.is_empty() || !draft.sentinels.is_empty();
+        let put_in = self.has_put_in();
         if !is_error(head.status) || draft.scope.is_none() || !may_retry || !(put_in || self.could_miss) {
             return Answer::Pass;
         }
@@ -254,6 +252,11 @@ impl Exchange {
         self.classifier(head.status).map_or(Answer::Pass, |classifier| Answer::Classify(Box::new(classifier)))
     }
 
+    /// Whether something of ours is in the request.
+    fn has_put_in(&self) -> bool {
+        !self.plan.edits.is_empty() || !self.draft.sentinels.is_empty()
+    }
+
     /// Classifies an error body in passing, when it cannot be held, or not any longer.
     pub fn classifier(&mut self, status: StatusCode) -> Option<Classifier> {
         Some(Classifier {
@@ -262,7 +265,8 @@ impl Exchange {
             scope: self.draft.scope?,
             report: self.draft.report.clone(),
             fallback_scope: self.draft.fallback_scope.filter(|_| !self.draft.sentinels.is_empty()),
-            placed: std::mem::take(&mut self.placed),
+            placed: self.plan.placed().cloned().collect(),
+            put_in: self.has_put_in(),
             status: status.as_u16(),
             body: Vec::new(),
         })
@@ -304,7 +308,7 @@ impl Exchange {
             id: turn_id(),
             context: survey.context(),
             stood: stood.into(),
-            put_in: self.placed.iter().map(PutIn::from).collect(),
+            put_in: self.plan.placed().map(PutIn::from).collect(),
         };
         Some(Observer::new(&draft.shared, parts, &head.headers))
     }
@@ -346,12 +350,12 @@ impl Exchange {
     /// The first step after a refusal; [`Step::Reload`] is followed by [`reloaded`](Self::reloaded).
     pub(crate) fn remedy(&mut self, status: StatusCode, body: &[u8]) -> Step {
         let Some(verdict) = refusal::classify(status.as_u16(), body) else { return Step::Settled(Remedy::None) };
-        let put_in = !self.plan.edits.is_empty() || !self.draft.sentinels.is_empty();
+        let put_in = self.has_put_in();
         tracing::debug!(
             dialect = self.draft.watch.dialect(),
             refusal = ?verdict.refusal,
             status = status.as_u16(),
-            restored = self.placed.len(),
+            restored = self.plan.placed().count(),
             "the provider refused the request"
         );
         match verdict.refusal {
@@ -406,7 +410,7 @@ impl Exchange {
     fn invalid(&mut self, verdict: &Verdict) -> Step {
         let place = &verdict.place;
         let bad: Vec<ItemRef> =
-            self.placed.iter().filter(|placed| placed.is_at(place)).map(|placed| placed.item).collect();
+            self.plan.placed().filter(|placed| placed.is_at(place)).map(|placed| placed.item).collect();
         if bad.is_empty() && (!place.is_unknown() || self.draft.sentinels.is_empty()) && !self.is_sentinel_at(place) {
             // What stands there is the client's own.
             return Step::Settled(Remedy::None);
@@ -468,7 +472,6 @@ impl Exchange {
                 let (shared, name) = (&self.draft.shared, self.draft.watch.dialect());
                 shared.counters.add(name, Event::Restored, u64::from(plan.restored));
                 shared.counters.add(name, Event::CallRestored, u64::from(plan.calls));
-                self.placed = plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
                 self.plan = plan;
                 self.draft.note(&self.plan, self.draft.sentinels.len());
             }
@@ -508,12 +511,11 @@ impl Exchange {
         if patched == self.patched {
             return Remedy::None;
         }
-        self.placed = self.plan.edits.iter().flat_map(|edit| edit.items.iter().cloned()).collect();
         self.patched = patched;
         self.retry = Retry::Sent { learns };
         self.count(Event::Retried);
         self.draft.shared.counters.add(self.draft.watch.dialect(), Event::Sentinel, sentinels as u64);
-        let restored = u32::try_from(self.placed.len()).unwrap_or(u32::MAX);
+        let restored = u32::try_from(self.plan.placed().count()).unwrap_or(u32::MAX);
         let total = u32::try_from(self.draft.sentinels.len()).unwrap_or(u32::MAX);
         self.draft.report.update(|summary| {
             summary.restored = restored;
@@ -594,6 +596,8 @@ pub struct Classifier {
     report: Report,
     fallback_scope: Option<Scope>,
     placed: Vec<Placed>,
+    /// Something of ours was in the request, so it may be at fault.
+    put_in: bool,
     status: u16,
     body: Vec<u8>,
 }
@@ -611,8 +615,8 @@ impl Classifier {
         let verdict = refusal::classify(self.status, &self.body)?;
         match verdict.refusal {
             Refusal::Missing => self.shared.count(self.dialect, Event::RefusedMissing),
-            Refusal::Structure => self.shared.count(self.dialect, Event::RefusedStructure),
-            Refusal::Invalid => {
+            Refusal::Structure if self.put_in => self.shared.count(self.dialect, Event::RefusedStructure),
+            Refusal::Invalid if self.put_in => {
                 self.shared.count(self.dialect, Event::RefusedInvalid);
                 let bad: Vec<_> = self
                     .placed
@@ -627,6 +631,7 @@ impl Classifier {
                     return Some(Commit::remove(&self.shared, self.dialect, self.scope, bad, &self.report));
                 }
             }
+            Refusal::Structure | Refusal::Invalid => {}
         }
         None
     }

@@ -10,8 +10,8 @@ use crate::scope::Scope;
 /// What happened to one exchange, in the extensions of its response.
 ///
 /// A response streams on after its head was seen, so what was learned of it shows only at its end:
-/// keep the report and take a [`summary`](Self::summary) then. It holds counts and fixed names, never
-/// content, ids or credentials.
+/// keep the report and take a [`summary`](Self::summary) then. It holds counts, fixed names and the keyed
+/// hash of the scope, never content, ids or credentials.
 ///
 /// # Examples
 ///

@@ -285,6 +285,18 @@ async fn healing_can_be_switched_off() {
     }
 }
 
+/// Rule 14: what is wrong with a request in which nothing is ours is not counted as if it were.
+#[tokio::test]
+async fn a_refusal_that_is_the_clients_own_is_not_counted_as_ours() {
+    for message in [STRUCTURE, INVALID] {
+        let rig = rig(|builder| builder.fallback(Fallback::Off));
+        let got = follow_up(&rig, [refusal(400, error(400, message))]).await;
+        assert_eq!(got.text(), error(400, message));
+        let counted = [Event::RefusedStructure, Event::RefusedInvalid, Event::Retried].map(|event| rig.count(event));
+        assert_eq!(counted, [0, 0, 0], "{message}");
+    }
+}
+
 /// Rule 14: after a failed load a *missing* answer asks the store again, with the longer bound, before
 /// any sentinel.
 #[tokio::test(start_paused = true)]

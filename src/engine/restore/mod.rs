@@ -132,6 +132,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The pieces of state that are put back.
+    pub(super) fn placed(&self) -> impl Iterator<Item = &Placed> {
+        self.edits.iter().flat_map(|edit| &edit.items)
+    }
+
     /// Leaves out these edits: the parts that had state by them have none.
     pub(super) fn take_out(&mut self, goes: impl Fn(&Edit) -> bool) {
         let (gone, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.edits).into_iter().partition(goes);
