@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, Uri};
 
 use super::{
-    Dialect, History, Part, Recorder, RecorderLimits, Route, Sentinel, ToolDefaults, Unreadable, Wanted,
+    Dialect, History, Part, Recorder, RecorderLimits, Route, StandIns, ToolDefaults, Unreadable, Wanted, Whole,
     gemini::{self, Gemini},
 };
 use crate::scope::HashKey;
@@ -55,7 +55,7 @@ impl Dialect for CloudCode {
         Gemini.same_state(one, other)
     }
 
-    fn message(&self, parts: &[Bytes]) -> Bytes {
+    fn message(&self, parts: &[Whole<'_>]) -> Bytes {
         Gemini.message(parts)
     }
 
@@ -75,8 +75,8 @@ impl Dialect for CloudCode {
         Gemini.signed(part, state)
     }
 
-    fn sentinel(&self, form: Sentinel) -> Option<Bytes> {
-        Gemini.sentinel(form)
+    fn sentinel(&self, stand_ins: StandIns, wanted: Wanted) -> Option<Bytes> {
+        Gemini.sentinel(stand_ins, wanted)
     }
 
     fn defaults(&self, tools: &[u8]) -> ToolDefaults {

@@ -28,8 +28,21 @@ pub(crate) struct History<'a> {
     pub(crate) tools: Option<Range<usize>>,
     /// Small members of the body in which a client may name its session.
     pub(crate) members: Vec<Member<'a>>,
-    /// The request says that it wants no thinking at all.
-    pub(crate) thinking_off: bool,
+    /// What the request says about thinking.
+    pub(crate) thinking: Thinking,
+    /// The provider keeps the history itself, and the request only goes on from there: nothing is put back.
+    pub(crate) kept_elsewhere: bool,
+}
+
+/// What a request says about thinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Thinking {
+    /// Nothing: the model does as it does by default.
+    #[default]
+    Unsaid,
+    On,
+    /// None at all is wanted; nothing is put back that is a thought.
+    Off,
 }
 
 /// Who speaks in a message.
@@ -106,13 +119,15 @@ pub(crate) enum Slot {
     Blank(Range<usize>),
     /// The client sent state of its own. The span is that of the JSON string.
     Held(Range<usize>),
-    /// The part cannot carry state, or in a way that is not understood.
+    /// The part carries none itself: the state of its turn stands beside it, and does not.
+    Beside,
+    /// The part cannot carry state, or in a way that is not understood; or what stands beside it is there.
     Unfit,
 }
 
 impl Slot {
     pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Absent(_) | Self::Blank(_))
+        matches!(self, Self::Absent(_) | Self::Blank(_) | Self::Beside)
     }
 }
 

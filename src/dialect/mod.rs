@@ -14,8 +14,12 @@ use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Uri};
 
-pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload, Slot, Unreadable};
-use crate::{ledger::Alternative, scope::HashKey, wire::canonical::Defaults};
+pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable};
+use crate::{
+    ledger::{Alternative, Anchor, Kind, few::Few},
+    scope::HashKey,
+    wire::canonical::Defaults,
+};
 
 /// What a watched request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +49,20 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// Reads the history of a request body that is known to be UTF-8.
     fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable>;
 
-    /// Whether the provider may bind state to the account of the caller.
-    fn binds_account(&self) -> bool {
+    /// Whether the provider may bind the state of this model to the account of the caller.
+    fn binds_account(&self, _model: &str) -> bool {
         false
+    }
+
+    /// Whether the provider checks that what precedes a thought is what preceded it when it was made, thoughts
+    /// included, and on which evidence.
+    fn binding(&self, _model: &str) -> Binding {
+        Binding::Free
+    }
+
+    /// How the parts of an answer stand in a request.
+    fn layout(&self) -> Layout {
+        Layout::Parts
     }
 
     /// Reads one response to `model`.
@@ -71,8 +86,24 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// The value by which two raw pieces of state are compared.
     fn same_state(&self, one: &[u8], other: &[u8]) -> bool;
 
-    /// A model message that holds these raw parts, for calls that the client dropped.
-    fn message(&self, parts: &[Bytes]) -> Bytes;
+    /// A model message, or the items of one answer, that holds these parts, for calls that the client dropped.
+    /// It goes before the message of the first output, and a comma is added.
+    fn message(&self, parts: &[Whole<'_>]) -> Bytes;
+
+    /// The splices that put whole parts of one turn back at one spot; none if there is no room for them.
+    fn put_back(&self, body: &[u8], history: &History<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few<Splice>> {
+        elements(self.layout(), body, history, spot, parts)
+    }
+
+    /// Whether a whole part goes onto each message over which the client spread its turn, not on the first only.
+    fn is_repeated(&self, _whole: &[u8]) -> bool {
+        false
+    }
+
+    /// What of the tools a provider that binds state to what precedes it looks at.
+    fn bound_tools(&self, _key: &HashKey, _tools: &[u8]) -> Option<Anchor> {
+        None
+    }
 
     /// The parts on which a provider that answers *missing* wants state, and whose state is not
     /// known: those for which `filled` says no.
@@ -85,8 +116,15 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// A raw part without state, with this state in it.
     fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes>;
 
-    /// The value that the provider accepts in place of state, as a raw JSON value.
-    fn sentinel(&self, form: Sentinel) -> Option<Bytes>;
+    /// The value that the provider accepts in place of state, as a raw JSON value; none if there is none that the
+    /// operator allows.
+    fn sentinel(&self, stand_ins: StandIns, wanted: Wanted) -> Option<Bytes>;
+
+    /// The edit that writes a sentinel onto a part that [`sentinel_parts`](Self::sentinel_parts) named.
+    fn stand_in(&self, _body: &[u8], history: &History<'_>, part: usize, sentinel: &Bytes) -> Option<Splice> {
+        let (range, bytes) = self.restore(history.parts.get(part)?, sentinel)?;
+        Some(Splice { range, bytes })
+    }
 
     /// The declared defaults of the tools, from the raw value of the request's tool list.
     fn defaults(&self, tools: &[u8]) -> ToolDefaults;
@@ -95,13 +133,117 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
 /// The declared defaults of the arguments of each tool that has some, by the tool's name.
 pub(crate) type ToolDefaults = HashMap<Vec<u8>, Defaults>;
 
-/// Which parts a sentinel is wanted on.
+/// How the parts of an answer stand in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As elements of their message's own list.
+    Parts,
+    /// Each as an item of the one list that is the history: every [`Message`] is one item of it. What is put back
+    /// stands directly before the item that followed it.
+    Items,
+    /// As members of their message's object.
+    Members,
+}
+
+/// How a provider checks what precedes a thought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// Not at all; and if it once does, nothing is known of it.
+    Free,
+    /// Not as far as is known, but its answers may tell otherwise.
+    Possible,
+    /// This model does.
+    Bound,
+}
+
+/// A whole part of a turn that is put back, as raw bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole<'w> {
+    pub(crate) kind: Kind,
+    pub(crate) raw: &'w Bytes,
+}
+
+/// Where whole parts are put back: into a message, before one of its parts, or behind the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) message: usize,
+    pub(crate) before: Option<usize>,
+}
+
+/// One change of the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Splice {
+    pub(crate) range: Range<usize>,
+    pub(crate) bytes: Bytes,
+}
+
+impl Splice {
+    pub(crate) fn insert(at: usize, bytes: impl Into<Bytes>) -> Self {
+        Self { range: at..at, bytes: bytes.into() }
+    }
+}
+
+/// Puts whole parts back as elements of the list that holds the parts of a message, or the messages.
+pub(crate) fn elements(
+    layout: Layout,
+    body: &[u8],
+    history: &History<'_>,
+    spot: Spot,
+    parts: &[Whole<'_>],
+) -> Option<Few<Splice>> {
+    let message = history.messages.get(spot.message)?;
+    let (first, at) = match layout {
+        Layout::Items => {
+            let span = &message.span;
+            (span.start, if spot.before.is_some() { span.start } else { span.end })
+        }
+        _ => {
+            let held = history.parts.get(message.parts.clone())?;
+            let at = match spot.before {
+                Some(before) => history.parts.get(before)?.span.start,
+                None => held.last()?.span.end,
+            };
+            (held.first()?.span.start, at)
+        }
+    };
+    // One part, or one message, may stand where a list of them may: then there is no room for another.
+    let before = body.get(..first)?.trim_ascii_end();
+    if !matches!(before.last(), Some(b'[' | b',')) {
+        return None;
+    }
+    let room = parts.iter().map(|part| part.raw.len() + 1).sum();
+    let mut bytes = Vec::with_capacity(room);
+    for part in parts {
+        if spot.before.is_none() {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(part.raw);
+        if spot.before.is_some() {
+            bytes.push(b',');
+        }
+    }
+    Some(Few::One(Splice::insert(at, bytes)))
+}
+
+/// What the operator allows to stand in for state that is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StandIns {
+    /// Gemini's sentinel, in this form.
+    pub(crate) sentinel: Option<Sentinel>,
+    /// A placeholder for reasoning text.
+    pub(crate) reasoning: bool,
+}
+
+/// Which state a provider misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// The first call of each model message of the current turn.
+    /// That of the first call of each model message of the current turn.
+    #[default]
     FirstCalls,
-    /// Every part of the model that may carry state: image models want it on text and media too.
+    /// That of every part of the model that may carry some: image models want it on text and media too.
     EveryPart,
+    /// The reasoning of every message of the model.
+    Reasoning,
 }
 
 /// The two forms of the value that Gemini accepts in place of a signature.
@@ -151,6 +293,8 @@ pub(crate) struct Progress {
     pub(crate) error: bool,
     /// The provider ended the answer because state was missing.
     pub(crate) missing: bool,
+    /// The provider says that it left out a thought because of what precedes it.
+    pub(crate) bound: bool,
     /// The response cannot be remembered: a bound was reached, or it makes no sense.
     pub(crate) unobservable: bool,
     /// It is a bound that was reached.

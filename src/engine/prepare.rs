@@ -25,7 +25,7 @@ use super::{
     survey::{self, Around, Survey},
 };
 use crate::{
-    dialect::{History, Operation, ToolDefaults},
+    dialect::{History, Operation, StandIns, ToolDefaults},
     ledger::{ItemRef, Ledger, matcher::Strictness},
     scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
     store::{Reply, StoreError},
@@ -220,9 +220,9 @@ impl Draft {
             shared.count(self.watch.dialect(), Event::NoTenant);
             return false;
         }
-        let origin = scope::provenance(head, self.watch.dialect.binds_account());
         let from_body = history.model.as_deref().map(String::from_utf8_lossy);
         let model = self.watch.route.model.clone().or(from_body.map(std::borrow::Cow::into_owned)).unwrap_or_default();
+        let origin = scope::provenance(head, self.watch.dialect.binds_account(&model));
         let key = &shared.key;
         let fold = |session: SessionOf<'_>| {
             key.scope(&ScopeInput { tenant: &tenant, origin: &origin, model: &model, session })
@@ -353,7 +353,8 @@ impl Draft {
     }
 
     pub(super) fn sentinel(&self) -> Option<Bytes> {
-        self.watch.dialect.sentinel(self.shared.config.sentinel)
+        let stand_ins = StandIns { sentinel: Some(self.shared.config.sentinel), reasoning: false };
+        self.watch.dialect.sentinel(stand_ins, crate::dialect::Wanted::FirstCalls)
     }
 
     pub(super) fn may_use_sentinel(&self) -> bool {

@@ -21,7 +21,7 @@ pub(crate) use self::context::Trace;
 pub use self::{
     anchor::Anchor,
     context::Context,
-    turn::{Alternative, Item, ItemRef, Kind, Turn, TurnId, TurnPart},
+    turn::{Alternative, Item, ItemRef, Kind, Premise, Turn, TurnId, TurnPart},
 };
 
 /// The bounds of one ledger.

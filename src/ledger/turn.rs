@@ -179,11 +179,36 @@ impl ItemRef {
     }
 }
 
+/// What a turn was made from, beside its [`Context`]: what providers that bind state to what precedes it look at.
+///
+/// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Premise {
+    /// The request asked for thinking; otherwise the model thought by default, if it did.
+    pub asked: bool,
+    /// How many thoughts went upstream with the request, the client's own and those put back.
+    pub thoughts: u32,
+    /// The hash of the state of the last one of them.
+    pub last: Option<Anchor>,
+    /// The hash of the tools.
+    pub tools: Option<Anchor>,
+}
+
+impl Premise {
+    /// The premise of a request to which this many thoughts belonged, the last of which has this hash.
+    #[must_use]
+    pub fn new(asked: bool, thoughts: u32, last: Option<Anchor>, tools: Option<Anchor>) -> Self {
+        Self { asked, thoughts, last, tools }
+    }
+}
+
 /// One observed model response: its opaque items, in order, with what the client will still have of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     id: TurnId,
     context: Context,
+    premise: Option<Box<Premise>>,
     alternatives: Vec<Alternative>,
     provisional: bool,
     items: usize,
@@ -201,7 +226,22 @@ impl Turn {
             + context.bytes()
             + alternatives.len() * size_of::<Alternative>()
             + parts().map(TurnPart::bytes).sum::<usize>();
-        Self { id, context, alternatives, provisional, items, bytes }
+        Self { id, context, premise: None, alternatives, provisional, items, bytes }
+    }
+
+    /// The turn with what it was made from, where the protocol binds state to that.
+    #[must_use]
+    pub fn with_premise(mut self, premise: Option<Premise>) -> Self {
+        self.bytes -= self.premise.as_ref().map_or(0, |_| size_of::<Premise>());
+        self.premise = premise.map(Box::new);
+        self.bytes += self.premise.as_ref().map_or(0, |_| size_of::<Premise>());
+        self
+    }
+
+    /// What it was made from, where the protocol binds state to that.
+    #[must_use]
+    pub fn premise(&self) -> Option<&Premise> {
+        self.premise.as_deref()
     }
 
     /// The id of the turn.
@@ -259,6 +299,7 @@ impl Turn {
                 gone += 1;
             }
         }
-        (Self::new(self.id, self.context.clone(), alternatives, self.provisional), gone)
+        let turn = Self::new(self.id, self.context.clone(), alternatives, self.provisional);
+        (turn.with_premise(self.premise.as_deref().cloned()), gone)
     }
 }

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::{Method, Uri};
 
 use super::{
-    Author, Dialect, History, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Sentinel, Slot, ToolDefaults,
-    Unreadable, Wanted,
+    Author, Dialect, History, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Slot, StandIns, ToolDefaults,
+    Unreadable, Wanted, Whole,
 };
 use crate::{
     scope::HashKey,
@@ -73,7 +73,7 @@ impl Dialect for Gemini {
         same_state(one, other)
     }
 
-    fn message(&self, parts: &[Bytes]) -> Bytes {
+    fn message(&self, parts: &[Whole<'_>]) -> Bytes {
         message(parts)
     }
 
@@ -91,8 +91,8 @@ impl Dialect for Gemini {
         Some([&part[..range.start], &state, &part[range.end..]].concat().into())
     }
 
-    fn sentinel(&self, form: Sentinel) -> Option<Bytes> {
-        Some(placeholder::sentinel(form))
+    fn sentinel(&self, stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
+        stand_ins.sentinel.map(placeholder::sentinel)
     }
 
     fn defaults(&self, tools: &[u8]) -> ToolDefaults {
@@ -127,7 +127,7 @@ pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, B
             Some((*at..*at, edit.into()))
         }
         Slot::Blank(span) => Some((span.clone(), state.clone())),
-        Slot::Held(_) | Slot::Unfit => None,
+        Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
     }
 }
 
@@ -147,7 +147,8 @@ pub(super) fn same_state(one: &[u8], other: &[u8]) -> bool {
     base64::same_value(&one.decode(), &other.decode())
 }
 
-pub(super) fn message(parts: &[Bytes]) -> Bytes {
+pub(super) fn message(parts: &[Whole<'_>]) -> Bytes {
+    let parts: Vec<&[u8]> = parts.iter().map(|part| &part.raw[..]).collect();
     let parts = parts.join(&b","[..]);
     [b"{\"role\":\"model\",\"parts\":[", &parts[..], b"]}"].concat().into()
 }
@@ -161,6 +162,7 @@ pub(super) fn sentinel_parts(history: &History<'_>, filled: &dyn Fn(usize) -> bo
         messages.filter(|message| message.author == Author::Model)
     };
     match wanted {
+        Wanted::Reasoning => Vec::new(),
         Wanted::FirstCalls => {
             let first_calls = model(current_turn(history))
                 .filter_map(|message| message.parts.clone().find(|at| history.parts[*at].kind == PartKind::Call));

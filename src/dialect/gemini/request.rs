@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{partial, placeholder};
 use crate::{
-    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Unreadable},
+    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable},
     scope::{Member, MemberPath},
     wire::json::{Cursor, Str},
 };
@@ -94,7 +94,9 @@ impl<'a> Reader<'a> {
             }
             b"generationConfig" | b"generation_config" => {
                 let span = cursor.skip()?;
-                self.history.thinking_off |= thinking_off(&cursor.bytes()[span]);
+                if thinking_off(&cursor.bytes()[span]) {
+                    self.history.thinking = Thinking::Off;
+                }
             }
             _ => {
                 let span = cursor.skip()?;

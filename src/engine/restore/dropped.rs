@@ -184,8 +184,12 @@ impl Work<'_> {
         inserted.extend(calls.iter().map(|(part, _)| *part));
         inserted.sort_unstable();
         let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
+        let kinds: Vec<Kind> = inserted().filter(|(_, part)| part.whole.is_some()).map(|(_, part)| part.kind).collect();
         let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
-        let message = |parts: &[Bytes]| Bytes::from([&self.restorer.dialect.message(parts)[..], b","].concat());
+        let message = |parts: &[Bytes]| {
+            let parts: Vec<_> = kinds.iter().zip(parts).map(|(kind, raw)| Whole { kind: *kind, raw }).collect();
+            Bytes::from([&self.restorer.dialect.message(&parts)[..], b","].concat())
+        };
         let bytes = message(&whole);
         let nth = self.nth(true, output);
         let placed = |position: usize, index: u32, part: &TurnPart| Placed {
@@ -244,8 +248,8 @@ impl Work<'_> {
     /// The whole thinking parts that stood before calls of which nothing was kept.
     fn thoughts_before(&self, turn: &Turn, alternative: u32, calls: &[(u32, usize)]) -> Vec<u32> {
         let restorer = self.restorer;
-        let (Some(remembered), false) = (turn.alternatives().get(alternative as usize), restorer.history.thinking_off)
-        else {
+        let thinks = restorer.history.thinking != Thinking::Off;
+        let (Some(remembered), true) = (turn.alternatives().get(alternative as usize), thinks) else {
             return Vec::new();
         };
         let last = calls.last().map_or(0, |(part, _)| *part);

@@ -18,7 +18,7 @@ pub(crate) use self::gaps::Gaps;
 use self::{dropped::Run, gaps::lacks_state};
 use super::{refusal, survey::Around};
 use crate::{
-    dialect::{Author, Dialect, History, Part, PartKind, ToolDefaults},
+    dialect::{Author, Dialect, History, Part, PartKind, Thinking, ToolDefaults, Whole},
     ledger::{
         Anchor, Context, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         few::Few,
@@ -467,7 +467,7 @@ impl<'a> Work<'a> {
         let is_whole = |part: &TurnPart| part.kind == Kind::Thought && part.whole.is_some();
         let mut turns = self.turns.values().flat_map(|turn| turn.alternatives());
         let any = turns.any(|alternative| alternative.parts.iter().any(is_whole));
-        if !any || restorer.history.thinking_off {
+        if !any || restorer.history.thinking == Thinking::Off {
             return;
         }
         let mut done = HashSet::new();
