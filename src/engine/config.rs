@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) require_tenant: bool,
     pub(crate) fallback: Fallback,
     pub(crate) sentinel: Sentinel,
+    pub(crate) reasoning_placeholder: bool,
     pub(crate) heal: bool,
     pub(crate) on_store_error: OnStoreError,
     pub(crate) decompression_inside: bool,
@@ -71,6 +72,8 @@ pub(crate) const MAX_HELD: usize = 64 << 10;
 pub(crate) const HOLD_TIME: Duration = Duration::from_secs(1);
 /// For how long a provider that took a sentinel gets it up front.
 pub(crate) const FALLBACK_TIME: Duration = Duration::from_secs(60 * 60);
+/// For how long it is remembered that a provider binds thoughts to what precedes them.
+pub(crate) const BOUND_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many of them are remembered.
 pub(crate) const MAX_FALLBACKS: usize = 1_024;
 /// How many sessions are remembered by what they can be derived from.
@@ -84,6 +87,7 @@ impl Default for Config {
             require_tenant: false,
             fallback: Fallback::default(),
             sentinel: Sentinel::default(),
+            reasoning_placeholder: false,
             heal: true,
             on_store_error: OnStoreError::default(),
             decompression_inside: false,
@@ -165,6 +169,16 @@ impl Builder {
     /// Which sentinel. Default: [`Sentinel::Literal`].
     pub fn sentinel(mut self, sentinel: Sentinel) -> Self {
         self.config.sentinel = sentinel;
+        self
+    }
+
+    /// Whether a placeholder may stand in for reasoning text that is not known, once a provider of chat completions
+    /// has answered that it must be passed back. Default: `false`, since the model reads the placeholder as its own
+    /// thought. What is known is sent in any case. [`Fallback`] says when.
+    ///
+    /// <https://api-docs.deepseek.com/guides/thinking_mode>
+    pub fn reasoning_placeholder(mut self, allowed: bool) -> Self {
+        self.config.reasoning_placeholder = allowed;
         self
     }
 

@@ -14,18 +14,18 @@ use http::{StatusCode, response};
 use tokio::time::Instant;
 
 use super::{
-    Event, OnStoreError, Report, Shared, Unobserved, Watch,
+    Event, Known, OnStoreError, Report, Shared, Unobserved, Watch,
     commit::Commit,
     config::{FALLBACK_TIME, HOLD_TIME, MAX_HELD, MAX_PARTS, MIN_SIGNATURE},
     observer::{Observer, ObserverParts, stood_digest},
     prepare::Loading,
     refusal::{self, Place, Refusal, Verdict},
-    restore::{Gaps, Placed, Plan, PutIn},
+    restore::{Gaps, Placed, Plan, PutIn, state_anchor},
     survey::Survey,
 };
 use crate::{
-    dialect::{History, RecorderLimits, Wanted},
-    ledger::{ItemRef, TurnId, matcher::Strictness},
+    dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Wanted},
+    ledger::{ItemRef, Premise, TurnId, matcher::Strictness},
     scope::Scope,
     wire::patch::Patch,
 };
@@ -45,6 +45,10 @@ pub(super) struct Draft {
     /// What gets a sentinel.
     pub(super) sentinels: Vec<Lacking>,
     pub(super) refused: HashSet<ItemRef>,
+    /// Which state the provider said it misses; it decides what stands in.
+    pub(super) wanted: Wanted,
+    /// The provider wants everything that is known.
+    pub(super) demand: bool,
 }
 
 /// A part without state where the provider may want some.
@@ -70,6 +74,8 @@ impl Draft {
             load_failed: false,
             sentinels: Vec::new(),
             refused: HashSet::new(),
+            wanted: Wanted::default(),
+            demand: false,
         }
     }
 
@@ -77,7 +83,9 @@ impl Draft {
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
         let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
         let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
-        let could_miss = lacking(Wanted::EveryPart) > 0;
+        let could_miss = plan.withheld > 0
+            || (self.load_failed && plan.open)
+            || [Wanted::EveryPart, Wanted::Reasoning].into_iter().any(|wanted| lacking(wanted) > 0);
         let (shared, name) = (&self.shared, self.watch.dialect());
         let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
         let count = |event, count: u32| shared.counters.add(name, event, u64::from(count));
@@ -116,14 +124,16 @@ impl Draft {
         for edit in &plan.edits {
             let unsigned = edit.unsigned.as_ref();
             let unsigned = unsigned.filter(|unsigned| lacking.contains(&Lacking::Inserted(unsigned.placed.item)));
-            patch.replace(edit.range.clone(), unsigned.map_or(&edit.bytes, |unsigned| &unsigned.bytes).clone());
+            for splice in unsigned.map_or(&edit.splices, |unsigned| &unsigned.splices).iter() {
+                patch.replace(splice.range.clone(), splice.bytes.clone());
+            }
         }
-        let sentinel = self.sentinel();
+        let sentinel = self.sentinel(self.wanted);
         for lacking in sentinels {
             let Lacking::Kept(part) = lacking else { continue };
-            let edit = sentinel.as_ref().and_then(|value| self.watch.dialect.restore(&history.parts[*part], value));
-            if let Some((range, bytes)) = edit {
-                patch.replace(range, bytes);
+            let stand_in = |value| self.watch.dialect.stand_in(&self.original, history, *part, value);
+            if let Some(splice) = sentinel.as_ref().and_then(stand_in) {
+                patch.replace(splice.range, splice.bytes);
             }
         }
         if patch.is_empty() || !self.watch.patchable {
@@ -245,7 +255,7 @@ impl Exchange {
             return Answer::Pass;
         }
         // What was put in may be at fault, and what is missing may still be known, or stood in for.
-        let could_help = put_in || draft.load_failed || draft.may_use_sentinel();
+        let could_help = put_in || draft.load_failed || self.plan.withheld > 0 || draft.may_use_sentinel();
         if could_help && draft.shared.config.heal && draft.watch.patchable {
             return Answer::Hold(Held { bytes: MAX_HELD, time: HOLD_TIME });
         }
@@ -265,6 +275,7 @@ impl Exchange {
             scope: self.draft.scope?,
             report: self.draft.report.clone(),
             fallback_scope: self.draft.fallback_scope.filter(|_| !self.draft.sentinels.is_empty()),
+            told_by: self.draft.fallback_scope,
             placed: self.plan.placed().cloned().collect(),
             put_in: self.has_put_in(),
             status: status.as_u16(),
@@ -307,10 +318,34 @@ impl Exchange {
             recorder: draft.watch.dialect.recorder(&draft.model, draft.key(), limits, defaults),
             id: turn_id(),
             context: survey.context(),
+            premise: self.premise(&history),
+            told_by: draft.fallback_scope,
             stood: stood.into(),
             put_in: self.plan.placed().map(PutIn::from).collect(),
         };
         Some(Observer::new(&draft.shared, parts, &head.headers))
+    }
+
+    /// What the answer is made from, where the provider may look at it.
+    fn premise(&self, history: &History<'_>) -> Option<Premise> {
+        let draft = &self.draft;
+        if draft.watch.dialect.binding(&draft.model) == Binding::Free {
+            return None;
+        }
+        let own = history.parts.iter().enumerate().filter(|(_, part)| part.kind == PartKind::Thought);
+        let own = own.filter_map(|(at, part)| match &part.slot {
+            Slot::Held(span) => Some((self.plan.inserted.position(history, at), &draft.original[span.clone()])),
+            _ => None,
+        });
+        let ours = self
+            .plan
+            .placed()
+            .filter_map(|placed| Some(((placed.content, placed.part), &placed.thought.as_ref()?.raw()[..])));
+        let mut thoughts: Vec<((usize, usize), &[u8])> = own.chain(ours).collect();
+        thoughts.sort_by_key(|(position, _)| *position);
+        let last = thoughts.last().map(|(_, state)| state_anchor(draft.key(), state));
+        let count = u32::try_from(thoughts.len()).unwrap_or(u32::MAX);
+        Some(Premise::new(history.thinking == Thinking::On, count, last, draft.bound_tools(history)))
     }
 
     /// What to do about an error whose body was held. The store may be asked for it, which takes
@@ -351,6 +386,9 @@ impl Exchange {
     pub(crate) fn remedy(&mut self, status: StatusCode, body: &[u8]) -> Step {
         let Some(verdict) = refusal::classify(status.as_u16(), body) else { return Step::Settled(Remedy::None) };
         let put_in = self.has_put_in();
+        if verdict.bound {
+            self.draft.shared.note_bound(self.draft.fallback_scope);
+        }
         tracing::debug!(
             dialect = self.draft.watch.dialect(),
             refusal = ?verdict.refusal,
@@ -362,7 +400,9 @@ impl Exchange {
             Refusal::Missing => {
                 self.count(Event::RefusedMissing);
                 let wanted = wanted(body);
-                if self.draft.load_failed && self.may_retry() {
+                let withheld = self.plan.withheld > 0 && !self.draft.demand;
+                if (self.draft.load_failed || withheld) && self.may_retry() {
+                    self.draft.demand |= withheld;
                     let reply = self.draft.shared.store.load(&self.draft.scope());
                     let load = Loading::new(reply, self.draft.shared.config.reload_timeout);
                     return Step::Reload(Box::new(load), wanted);
@@ -402,7 +442,7 @@ impl Exchange {
         if self.draft.takes_sentinel()
             && let Some(history) = self.draft.history(&self.draft.original)
         {
-            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, Wanted::FirstCalls);
+            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, self.draft.wanted);
         }
     }
 
@@ -424,13 +464,20 @@ impl Exchange {
         }
         self.draft.refuse(bad.iter().copied());
         let is_bad: HashSet<ItemRef> = bad.iter().copied().collect();
-        self.plan.take_out(|edit| edit.items.iter().any(|placed| is_bad.contains(&placed.item)));
+        // Where a thought depends on those before it, what comes after a bad one is bad as well.
+        let chained = self.draft.watch.dialect.binding(&self.draft.model) != Binding::Free;
+        let from = place.content.filter(|_| chained && !bad.is_empty());
+        self.plan.take_out(|edit| {
+            let goes =
+                |placed: &Placed| is_bad.contains(&placed.item) || from.is_some_and(|from| placed.content >= from);
+            edit.items.iter().any(goes)
+        });
         let before = self.draft.sentinels.len();
         if !sentinel_refused
             && self.draft.may_use_sentinel()
             && let Some(history) = self.draft.history(&self.draft.original)
         {
-            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, Wanted::FirstCalls);
+            self.draft.sentinels = self.draft.sentinels(&history, &self.plan, self.draft.wanted);
         }
         let added = self.draft.sentinels.len().saturating_sub(before);
         let remedy = self.retry(added, false);
@@ -477,7 +524,7 @@ impl Exchange {
             }
         }
         match self.with_sentinels(wanted) {
-            Remedy::None => self.retry(0, false),
+            Remedy::None => self.retry(0, self.draft.demand),
             remedy => remedy,
         }
     }
@@ -488,6 +535,7 @@ impl Exchange {
             return Remedy::None;
         }
         let Some(history) = self.draft.history(&self.draft.original) else { return Remedy::None };
+        self.draft.wanted = wanted;
         let parts = self.draft.sentinels(&history, &self.plan, wanted);
         let held: HashSet<Lacking> = self.draft.sentinels.iter().copied().collect();
         let added = parts.iter().filter(|part| !held.contains(part)).count();
@@ -544,7 +592,8 @@ impl Exchange {
             summary.unobserved = None;
         });
         if learns && let Some(scope) = self.draft.fallback_scope {
-            self.draft.shared.fallbacks.insert(scope, Instant::now() + FALLBACK_TIME);
+            let known = Known { until: Instant::now() + FALLBACK_TIME, wanted: self.draft.wanted };
+            self.draft.shared.fallbacks.insert(scope, known);
         }
         true
     }
@@ -558,7 +607,13 @@ fn is_error(status: StatusCode) -> bool {
 fn wanted(body: &[u8]) -> Wanted {
     let body = body[..body.len().min(MAX_HELD)].to_ascii_lowercase();
     let names = |phrase: &[u8]| memchr::memmem::find(&body, phrase).is_some();
-    if names(b"image part") || names(b"text part") { Wanted::EveryPart } else { Wanted::FirstCalls }
+    if names(b"image part") || names(b"text part") {
+        Wanted::EveryPart
+    } else if names(b"thought_signature") || names(b"thought signature") {
+        Wanted::FirstCalls
+    } else {
+        Wanted::Reasoning
+    }
 }
 
 /// An id that no other turn has, in this process or another.
@@ -595,6 +650,8 @@ pub struct Classifier {
     scope: Scope,
     report: Report,
     fallback_scope: Option<Scope>,
+    /// Tenant, provenance and model.
+    told_by: Option<Scope>,
     placed: Vec<Placed>,
     /// Something of ours was in the request, so it may be at fault.
     put_in: bool,
@@ -613,6 +670,9 @@ impl Classifier {
     /// called invalid.
     pub fn finish(self) -> Option<Commit> {
         let verdict = refusal::classify(self.status, &self.body)?;
+        if verdict.bound {
+            self.shared.note_bound(self.told_by);
+        }
         match verdict.refusal {
             Refusal::Missing => self.shared.count(self.dialect, Event::RefusedMissing),
             Refusal::Structure if self.put_in => self.shared.count(self.dialect, Event::RefusedStructure),

@@ -92,7 +92,7 @@ pub(crate) use self::{
     prepare::{Loading, Timer},
 };
 use crate::{
-    dialect::{self, Dialect, Operation, Route},
+    dialect::{self, Dialect, Operation, Route, Wanted},
     scope::{HashKey, Scope},
     store::Store,
 };
@@ -112,13 +112,29 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     /// The tenants, provenances and models of which it was learned that they take a sentinel, and
     /// until when.
-    pub(crate) fallbacks: Cache<Scope, Instant>,
+    pub(crate) fallbacks: Cache<Scope, Known>,
+    /// Those whose provider is known to look at what precedes a thought, and until when.
+    pub(crate) bound: Cache<Scope, Instant>,
     /// The named scope of a conversation, by the scope that would be derived of it: a count often
     /// does not name the session of the request that it counts for.
     pub(crate) aliases: Cache<Scope, Scope>,
 }
 
+/// What a provider is known to take where state is missing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    until: Instant,
+    wanted: Wanted,
+}
+
 impl Shared {
+    /// The provider has said that it looks at what precedes a thought.
+    pub(crate) fn note_bound(&self, scope: Option<Scope>) {
+        if let Some(scope) = scope {
+            self.bound.insert(scope, Instant::now() + config::BOUND_TIME);
+        }
+    }
+
     pub(crate) fn count(&self, dialect: &'static str, event: Event) {
         self.counters.add(dialect, event, 1);
     }
@@ -174,6 +190,7 @@ impl Engine {
             counters: Counters::new(),
             queue,
             fallbacks: Cache::new(config::MAX_FALLBACKS),
+            bound: Cache::new(config::MAX_FALLBACKS),
             aliases: Cache::new(config::MAX_ALIASES),
         }))
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     dialect::{Dialect, Recorder},
-    ledger::{Alternative, Anchor, Context, ItemRef, Turn, TurnId},
+    ledger::{Alternative, Anchor, Context, ItemRef, Premise, Turn, TurnId},
     scope::Scope,
     wire::{
         json::Cursor,
@@ -41,6 +41,9 @@ pub struct Observer {
     framing: Framing,
     id: TurnId,
     context: Context,
+    premise: Option<Premise>,
+    /// Tenant, provenance and model: of which of them it is noted that the provider binds thoughts.
+    told_by: Option<Scope>,
     /// Digests of the parts that stood in the history, sorted, to count equal ones.
     stood: Box<[u32]>,
     /// What the request put in, to be forgotten if the stream says that it was bad.
@@ -84,6 +87,8 @@ pub(super) struct ObserverParts {
     pub(super) recorder: Box<dyn Recorder>,
     pub(super) id: TurnId,
     pub(super) context: Context,
+    pub(super) premise: Option<Premise>,
+    pub(super) told_by: Option<Scope>,
     pub(super) stood: Box<[u32]>,
     pub(super) put_in: Vec<PutIn>,
 }
@@ -96,7 +101,7 @@ pub(super) fn stood_digest(anchor: &Anchor) -> u32 {
 
 impl Observer {
     pub(super) fn new(shared: &Arc<Shared>, parts: ObserverParts, headers: &HeaderMap) -> Self {
-        let ObserverParts { dialect, scope, report, recorder, id, context, stood, put_in } = parts;
+        let ObserverParts { dialect, scope, report, recorder, id, context, premise, told_by, stood, put_in } = parts;
         let line = (!shared.store.appends_inline()).then(Line::default);
         let mut observer = Self {
             shared: shared.clone(),
@@ -107,6 +112,8 @@ impl Observer {
             framing: Framing::Unknown,
             id,
             context,
+            premise,
+            told_by,
             stood,
             put_in,
             line,
@@ -232,6 +239,9 @@ impl Observer {
         if progress.missing {
             self.shared.count(self.dialect.name(), Event::FinishedMissing);
         }
+        if progress.bound {
+            self.shared.note_bound(self.told_by);
+        }
         if progress.error {
             return self.failed(json, change);
         }
@@ -255,6 +265,9 @@ impl Observer {
         self.over = true;
         self.report.unobserved(Unobserved::Failed);
         let verdict = refusal::classify_event(json);
+        if verdict.as_ref().is_some_and(|verdict| verdict.bound) {
+            self.shared.note_bound(self.told_by);
+        }
         let name = self.dialect.name();
         let put_in = !self.put_in.is_empty();
         match verdict {
@@ -262,7 +275,7 @@ impl Observer {
             Some(Verdict { refusal: Refusal::Structure, .. }) if put_in => {
                 self.shared.count(name, Event::RefusedStructure);
             }
-            Some(Verdict { refusal: Refusal::Invalid, place }) if put_in => {
+            Some(Verdict { refusal: Refusal::Invalid, place, .. }) if put_in => {
                 self.shared.count(name, Event::RefusedInvalid);
                 let bad = self.put_in.iter().filter(|placed| placed.is_at(&place));
                 change.forget = bad.map(|placed| placed.item).collect();
@@ -319,6 +332,7 @@ impl Observer {
             part.occurrence = u32::try_from(until - from).unwrap_or(u32::MAX);
         }
         let turn = Turn::new(self.id, self.context.clone(), alternatives, !complete);
+        let turn = turn.with_premise(self.premise.clone());
         let commit = Commit::append(&self.shared, self.dialect.name(), self.scope, turn, &self.report);
         Some(self.in_line(commit))
     }

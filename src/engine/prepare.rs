@@ -19,14 +19,14 @@ use tokio::{
 };
 
 use super::{
-    Event, Exchange, Fallback, Report, SessionKind, Shared, Unobserved, Watch,
+    Event, Exchange, Fallback, Known, Report, SessionKind, Shared, Unobserved, Watch,
     exchange::{Draft, Lacking},
     restore::{Gaps, Plan, Restorer},
     survey::{self, Around, Survey},
 };
 use crate::{
-    dialect::{History, Operation, StandIns, ToolDefaults},
-    ledger::{ItemRef, Ledger, matcher::Strictness},
+    dialect::{Binding, History, Operation, StandIns, ToolDefaults, Wanted},
+    ledger::{Anchor, ItemRef, Ledger, matcher::Strictness},
     scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
     store::{Reply, StoreError},
     wire::json::is_utf8,
@@ -112,7 +112,7 @@ impl Prepare {
             return Self::ready(draft.give_up());
         }
         let gaps = Gaps::find(&history);
-        if gaps.is_empty() || !draft.watch.patchable {
+        if gaps.is_empty() || history.kept_elsewhere || !draft.watch.patchable {
             shared.count(name, Event::NothingMissing);
             return Self::ready(draft.finish(&history, Plan::default(), survey));
         }
@@ -125,7 +125,7 @@ impl Prepare {
             }
             Some(Err(error)) => {
                 draft.load_failed(Some(&error));
-                Self::ready(draft.finish(&history, Plan::default(), survey))
+                Self::ready(draft.finish(&history, Plan::unknown(), survey))
             }
             None => {
                 drop(history);
@@ -161,11 +161,11 @@ impl Future for Prepare {
                             Some(Ok(ledger)) => draft.plan(&history, &Gaps::find(&history), &survey, ledger.as_deref()),
                             Some(Err(error)) => {
                                 draft.load_failed(Some(&error));
-                                Plan::default()
+                                Plan::unknown()
                             }
                             None => {
                                 draft.load_failed(None);
-                                Plan::default()
+                                Plan::unknown()
                             }
                         };
                         draft.finish(&history, plan, survey)
@@ -268,6 +268,10 @@ impl Draft {
         self.scope = Some(scope);
         self.strictness = strictness;
         self.model = model;
+        if let Some(known) = self.known_fallback() {
+            self.wanted = known.wanted;
+            self.demand = known.wanted == Wanted::Reasoning;
+        }
         self.report.update(|summary| {
             summary.session = kind;
             summary.scope = Some(scope);
@@ -310,9 +314,14 @@ impl Draft {
             gaps,
             run_starts: &Restorer::run_starts(history),
             refused: &self.refused,
-            sentinel: self.sentinel(),
+            sentinel: self.sentinel(self.wanted),
+            demand: self.demand,
+            bound: self.is_bound(),
+            tools: self.bound_tools(history),
         };
-        restorer.plan(ledger.unwrap_or(&empty))
+        let mut plan = restorer.plan(ledger.unwrap_or(&empty));
+        plan.open = !gaps.is_empty();
+        plan
     }
 
     pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {
@@ -324,13 +333,13 @@ impl Draft {
     /// Adds the sentinels that are due up front, and makes the exchange.
     fn finish(mut self: Box<Self>, history: &History<'_>, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
         if self.takes_sentinel() {
-            self.sentinels = self.sentinels(history, &plan, crate::dialect::Wanted::FirstCalls);
+            self.sentinels = self.sentinels(history, &plan, self.wanted);
         }
         (*self).into_exchange(Some(history), plan, survey.into_inner())
     }
 
     /// Where the provider may want state that is not known.
-    pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: crate::dialect::Wanted) -> Vec<Lacking> {
+    pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: Wanted) -> Vec<Lacking> {
         let dialect = self.watch.dialect;
         let kept = dialect.sentinel_parts(history, &|part| plan.filled.contains(&part), wanted);
         let unsigned = plan.edits.iter().filter_map(|edit| edit.unsigned.as_ref());
@@ -340,21 +349,37 @@ impl Draft {
     }
 
     /// Where a sentinel changes anything: clients send it themselves, and what they send is theirs.
-    pub(super) fn sentinels(&self, history: &History<'_>, plan: &Plan, wanted: crate::dialect::Wanted) -> Vec<Lacking> {
-        let Some(sentinel) = self.sentinel() else { return Vec::new() };
+    pub(super) fn sentinels(&self, history: &History<'_>, plan: &Plan, wanted: Wanted) -> Vec<Lacking> {
+        let Some(sentinel) = self.sentinel(wanted) else { return Vec::new() };
         let changes = |lacking: &Lacking| match lacking {
             Lacking::Kept(part) => {
-                let edit = self.watch.dialect.restore(&history.parts[*part], &sentinel);
-                edit.is_some_and(|(range, bytes)| self.original[range] != bytes)
+                let splice = self.watch.dialect.stand_in(&self.original, history, *part, &sentinel);
+                splice.is_some_and(|splice| self.original[splice.range] != splice.bytes)
             }
             Lacking::Inserted(_) => true,
         };
         self.lacking(history, plan, wanted).into_iter().filter(changes).collect()
     }
 
-    pub(super) fn sentinel(&self) -> Option<Bytes> {
-        let stand_ins = StandIns { sentinel: Some(self.shared.config.sentinel), reasoning: false };
-        self.watch.dialect.sentinel(stand_ins, crate::dialect::Wanted::FirstCalls)
+    /// What of the tools the provider may look at.
+    pub(super) fn bound_tools(&self, history: &History<'_>) -> Option<Anchor> {
+        self.watch.dialect.bound_tools(self.key(), &self.original[history.tools.clone()?])
+    }
+
+    /// Whether the provider is known to look at what precedes a thought.
+    fn is_bound(&self) -> bool {
+        let told = || self.fallback_scope.and_then(|scope| self.shared.bound.get(&scope));
+        match self.watch.dialect.binding(&self.model) {
+            Binding::Free => false,
+            Binding::Possible => told().is_some_and(|until| tokio::time::Instant::now() < until),
+            Binding::Bound => true,
+        }
+    }
+
+    pub(super) fn sentinel(&self, wanted: Wanted) -> Option<Bytes> {
+        let config = &self.shared.config;
+        let stand_ins = StandIns { sentinel: Some(config.sentinel), reasoning: config.reasoning_placeholder };
+        self.watch.dialect.sentinel(stand_ins, wanted)
     }
 
     pub(super) fn may_use_sentinel(&self) -> bool {
@@ -366,14 +391,15 @@ impl Draft {
         let is_due = match self.shared.config.fallback {
             Fallback::Off => false,
             Fallback::Always => true,
-            Fallback::OnRejection => self.is_fallback_known(),
+            Fallback::OnRejection => self.known_fallback().is_some(),
         };
         is_due && self.may_use_sentinel()
     }
 
-    fn is_fallback_known(&self) -> bool {
-        let until = self.fallback_scope.and_then(|scope| self.shared.fallbacks.get(&scope));
-        until.is_some_and(|until| tokio::time::Instant::now() < until)
+    /// What this provider is known to want for this model.
+    fn known_fallback(&self) -> Option<Known> {
+        let known = self.fallback_scope.and_then(|scope| self.shared.fallbacks.get(&scope));
+        known.filter(|known| tokio::time::Instant::now() < known.until)
     }
 
     pub(super) fn refuse(&mut self, items: impl IntoIterator<Item = ItemRef>) {

@@ -102,6 +102,8 @@ pub struct Verdict {
     pub refusal: Refusal,
     /// What the provider says about the place.
     pub place: Place,
+    /// The provider says that it looks at what precedes the state: it is bound to the conversation.
+    pub bound: bool,
 }
 
 /// Classifies an error response; `None` if it is no error or does not concern reasoning state.
@@ -207,6 +209,9 @@ const STRUCTURE: &[&[&str]] = &[
     &["extra inputs are not permitted"],
 ];
 
+/// What a provider says that binds state to what precedes it.
+const BOUND: &[&[&str]] = &[&["bound to a different conversation"], &["preceded this", "when it was created"]];
+
 const INVALID: &[&[&str]] =
     &[&["signature: field required"], &["thinking.thinking: field required"], &["different azure openai resource"]];
 
@@ -260,7 +265,7 @@ impl Text {
         } else {
             return None;
         };
-        Some(Verdict { refusal, place: self.place() })
+        Some(Verdict { refusal, place: self.place(), bound: self.says(BOUND) })
     }
 
     fn says(&self, phrases: &[&[&str]]) -> bool {
@@ -669,6 +674,10 @@ mod tests {
         classify(status, body).map(|verdict| verdict.refusal)
     }
 
+    fn verdict_of(refusal: Refusal, place: Place) -> Verdict {
+        Verdict { refusal, place, bound: false }
+    }
+
     #[test]
     fn every_known_message_is_recognised_in_every_delivery_r2() {
         for (message, refusal, place) in known() {
@@ -741,13 +750,13 @@ mod tests {
     #[test]
     fn missing_names_call_and_content_g1() {
         let verdict = classify(400, GEMINI_MISSING.as_bytes()).unwrap();
-        assert_eq!(verdict, Verdict { refusal: Refusal::Missing, place: call(1, "ReadFile") });
+        assert_eq!(verdict, verdict_of(Refusal::Missing, call(1, "ReadFile")));
     }
 
     #[test]
     fn missing_on_vertex_counts_from_one_too_g2() {
         let verdict = classify(400, VERTEX_MISSING.as_bytes()).unwrap();
-        assert_eq!(verdict, Verdict { refusal: Refusal::Missing, place: call(1, "ReadFile") });
+        assert_eq!(verdict, verdict_of(Refusal::Missing, call(1, "ReadFile")));
     }
 
     #[test]
@@ -772,7 +781,7 @@ mod tests {
     #[test]
     fn invalid_without_back_ticks_is_recognised_a11() {
         let body = b"Validation error: messages.39.content.0: Invalid signature in thinking block";
-        assert_eq!(classify(400, body), Some(Verdict { refusal: Refusal::Invalid, place: place(39, 0) }));
+        assert_eq!(classify(400, body), Some(verdict_of(Refusal::Invalid, place(39, 0))));
     }
 
     #[test]
@@ -784,7 +793,7 @@ mod tests {
     #[test]
     fn a_binding_to_another_conversation_is_structure_a13() {
         let verdict = classify(400, CLAUDE_BOUND.as_bytes()).unwrap();
-        assert_eq!(verdict, Verdict { refusal: Refusal::Structure, place: place(1, 0) });
+        assert_eq!(verdict, Verdict { bound: true, ..verdict_of(Refusal::Structure, place(1, 0)) });
     }
 
     #[test]
@@ -874,7 +883,7 @@ mod tests {
         for (message, refusal, place) in known() {
             let event = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
             let verdict = classify_event(format!(" {event:#}\r\n").as_bytes());
-            assert_eq!(verdict, Some(Verdict { refusal, place }), "{message}");
+            assert_eq!(verdict.map(|verdict| (verdict.refusal, verdict.place)), Some((refusal, place)), "{message}");
         }
     }
 
@@ -914,7 +923,7 @@ mod tests {
     #[test]
     fn debug_shows_neither_names_nor_ids() {
         let place = Place { call: Some("secret_call".into()), item: Some("rs_secret".into()), ..place(3, 1) };
-        let shown = format!("{:?}", Verdict { refusal: Refusal::Invalid, place });
+        let shown = format!("{:?}", verdict_of(Refusal::Invalid, place));
         assert!(!shown.contains("secret"), "{shown}");
         assert!(shown.contains('3'), "{shown}");
     }
@@ -958,7 +967,8 @@ mod tests {
                     text = String::from_utf8(body).unwrap();
                 }
             }
-            prop_assert_eq!(classify(status, text.as_bytes()), Some(Verdict { refusal, place }));
+            let verdict = classify(status, text.as_bytes()).map(|verdict| (verdict.refusal, verdict.place));
+            prop_assert_eq!(verdict, Some((refusal, place)));
         }
     }
 }

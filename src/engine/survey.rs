@@ -1,7 +1,10 @@
 //! What surrounds the parts of a history: one pass that hashes all of it, made only when something
 //! hangs on it, and once for each turn that is remembered.
 
-use std::{cell::OnceCell, collections::HashMap};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+};
 
 use crate::{
     dialect::{Author, Dialect, History, Part, PartKind, Payload, Slot},
@@ -152,6 +155,7 @@ pub(crate) struct Around<'a> {
     pub(crate) survey: &'a OnceCell<Survey>,
     pub(crate) key: &'a HashKey,
     held: OnceCell<HashMap<u64, Few<usize>>>,
+    named: OnceCell<HashSet<Box<[u8]>>>,
 }
 
 impl<'a> Around<'a> {
@@ -162,7 +166,7 @@ impl<'a> Around<'a> {
         survey: &'a OnceCell<Survey>,
         key: &'a HashKey,
     ) -> Self {
-        Self { dialect, body, history, survey, key, held: OnceCell::new() }
+        Self { dialect, body, history, survey, key, held: OnceCell::new(), named: OnceCell::new() }
     }
 
     pub(crate) fn survey(&self) -> &'a Survey {
@@ -191,6 +195,16 @@ impl<'a> Around<'a> {
         let nearest = units.len().saturating_sub(MAX_PARALLEL).max(1);
         units.drain(1..nearest);
         units.into_iter().map(|at| self.survey().trace.context(at)).collect()
+    }
+
+    /// Whether a thought, or a part that only this protocol has, has this id already.
+    pub(crate) fn names(&self, id: &str) -> bool {
+        let named = self.named.get_or_init(|| {
+            let named = |part: &&Part<'_>| matches!(part.kind, PartKind::Thought | PartKind::Native | PartKind::Other);
+            let parts = self.history.parts.iter().filter(named);
+            parts.filter_map(|part| Some(part.id.as_ref()?.decode().into())).collect()
+        });
+        named.contains(id.as_bytes())
     }
 
     /// The states that the client sent, by a digest that equal values share.

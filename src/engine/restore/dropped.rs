@@ -1,9 +1,21 @@
 //! The calls that the client dropped while it kept their outputs.
 
-use super::*;
+use super::{whole::Comeback, *};
 
 /// A message, a part of it, and which part of a turn that is.
 type Sibling = (usize, usize, u32);
+
+/// Calls of one turn that the client dropped.
+pub(super) struct Dropped {
+    turn: TurnId,
+    alternative: u32,
+    /// Their positions in the turn, in order.
+    calls: Vec<u32>,
+    /// The message of the first output.
+    output: usize,
+    /// What was kept of the turn in the model's messages right before the outputs.
+    kept: Vec<Sibling>,
+}
 
 /// The parts of some messages of the model, by what tells whose they are.
 #[derive(Default)]
@@ -36,8 +48,8 @@ impl Unused {
 }
 
 impl Work<'_> {
-    /// Puts back the calls whose outputs the client kept.
-    pub(super) fn dropped_calls(&mut self, matcher: &Matcher<'_>, ledger: &Ledger) {
+    /// The calls whose outputs the client kept, turn by turn.
+    pub(super) fn dropped_calls(&mut self, matcher: &Matcher<'_>, ledger: &Ledger) -> Vec<Dropped> {
         let mut groups: BTreeMap<(usize, u32), Vec<(u32, usize)>> = BTreeMap::new();
         let mut taken = HashSet::new();
         let found: Vec<_> = self.lookup(matcher, ledger);
@@ -47,12 +59,21 @@ impl Work<'_> {
             }
         }
         let turns: Vec<_> = ledger.turns().collect();
+        let mut dropped = Vec::new();
         for ((turn, alternative), mut calls) in groups {
             calls.sort_unstable();
             let first_output = calls.iter().map(|(_, output)| self.restorer.history.parts[*output].message).min();
-            let Some(message) = first_output else { continue };
-            self.put_calls_back(turns[turn], alternative, &calls, message);
+            let Some(output) = first_output else { continue };
+            let turn = turns[turn];
+            let Some(remembered) = turn.alternatives().get(alternative as usize) else { continue };
+            if !self.restorer.is_element(self.restorer.history.messages[output].span.start) {
+                continue;
+            }
+            let kept = self.siblings(output, turn.id(), alternative, &remembered.parts);
+            let calls = calls.into_iter().map(|(part, _)| part).collect();
+            dropped.push(Dropped { turn: turn.id(), alternative, calls, output, kept });
         }
+        dropped
     }
 
     /// The remembered call of each orphaned output: position of the turn, alternative, part, output.
@@ -152,65 +173,71 @@ impl Work<'_> {
         })
     }
 
-    fn put_calls_back(&mut self, turn: &Turn, alternative: u32, calls: &[(u32, usize)], output: usize) {
+    pub(super) fn comes_back(&self, dropped: &Dropped) -> Comeback {
+        let Dropped { turn, alternative, calls, output, kept } = dropped;
+        let joins = !kept.is_empty();
+        Comeback { turn: *turn, alternative: *alternative, calls: calls.clone(), before: *output, joins }
+    }
+
+    /// Puts calls back, and the thoughts that stood before them.
+    pub(super) fn put_calls_back(&mut self, dropped: &Dropped, thoughts: &[u32]) {
         let history = self.restorer.history;
-        let Some(remembered) = turn.alternatives().get(alternative as usize) else { return };
-        if !self.restorer.is_element(history.messages[output].span.start) {
-            return;
-        }
-        let parts = &remembered.parts;
-        let item = |part: u32| ItemRef::new(turn.id(), alternative, part);
-        self.plan.calls += u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        let signed = calls.iter().filter(|(part, _)| parts[*part as usize].state.is_some()).count();
-        self.plan.restored += u32::try_from(signed).unwrap_or(u32::MAX);
+        let Dropped { turn, alternative, output, .. } = *dropped;
+        let item = |part: u32| ItemRef::new(turn, alternative, part);
         // Where siblings were kept, in the model's messages right before the outputs, the calls join them.
-        let kept = self.siblings(output, turn.id(), alternative, parts);
-        if let Some((last_message, last, _)) = kept.last().copied() {
+        if let Some((last_message, last, _)) = dropped.kept.last().copied() {
             let end = history.messages[last_message].parts.end;
             let after = (last_message, Some(last + 1).filter(|at| *at < end));
-            let mut rest = &kept[..];
-            for (part, _) in calls {
+            let mut rest = &dropped.kept[..];
+            for part in &dropped.calls {
                 // They are in order, so what comes too early for one does so for the next.
                 let next = rest.iter().position(|(.., sibling)| sibling > part).unwrap_or(rest.len());
                 rest = &rest[next..];
                 let next = rest.first();
                 let (message, before) = next.map_or(after, |(message, at, _)| (*message, Some(*at)));
-                self.insert_part(message, before, item(*part), &parts[*part as usize]);
+                self.pending.push(Pending { message, before, item: item(*part) });
             }
             return;
         }
-        let mut inserted = self.thoughts_before(turn, alternative, calls);
-        self.plan.restored += u32::try_from(inserted.len()).unwrap_or(u32::MAX);
-        inserted.extend(calls.iter().map(|(part, _)| *part));
+        let mut inserted: Vec<u32> = thoughts.iter().chain(&dropped.calls).copied().collect();
         inserted.sort_unstable();
-        let inserted = || inserted.iter().map(|part| (*part, &parts[*part as usize]));
-        let kinds: Vec<Kind> = inserted().filter(|(_, part)| part.whole.is_some()).map(|(_, part)| part.kind).collect();
-        let whole: Vec<Bytes> = inserted().filter_map(|(_, part)| part.whole.clone()).collect();
-        let message = |parts: &[Bytes]| {
-            let parts: Vec<_> = kinds.iter().zip(parts).map(|(kind, raw)| Whole { kind: *kind, raw }).collect();
-            Bytes::from([&self.restorer.dialect.message(&parts)[..], b","].concat())
+        let parts: Vec<(u32, &TurnPart)> =
+            inserted.into_iter().filter_map(|index| Some((index, self.part(&item(index))?))).collect();
+        let wholes: Vec<Whole<'_>> =
+            parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
+        let message = |parts: &[Whole<'_>]| {
+            let bytes = [&self.restorer.dialect.message(parts)[..], b","].concat();
+            Few::One(Splice::insert(history.messages[output].span.start, bytes))
         };
-        let bytes = message(&whole);
-        let nth = self.nth(true, output);
-        let placed = |position: usize, index: u32, part: &TurnPart| Placed {
-            item: item(index),
-            content: output,
-            part: position,
-            call: part.name.clone().filter(|_| part.kind == Kind::Call),
-            at: None,
-            how: How::Message(nth),
+        let splices = message(&wholes);
+        let items_layout = self.restorer.dialect.layout() == Layout::Items;
+        let count = if items_layout { parts.len() } else { 1 };
+        let first_nth = self.next_nth(output, count);
+        let placed = |position: usize, index: u32| {
+            let mut placed = self.placed(item(index), output, 0, How::Message(first_nth));
+            match items_layout {
+                true => (placed.part, placed.how) = (0, How::Message(first_nth + position)),
+                false => placed.part = position,
+            }
+            placed.at = None;
+            placed
         };
-        let first = (0..).zip(inserted()).find(|(_, (_, part))| part.kind == Kind::Call);
+        let first = (0..).zip(&parts).find(|(_, (_, part))| part.kind == Kind::Call);
         let unsigned = first.and_then(|(position, (index, part))| {
-            let mut whole = whole.clone();
-            *whole.get_mut(position)? = self.with_sentinel(part)?;
-            Some(Unsigned { placed: placed(position, index, part), message: output, bytes: message(&whole) })
+            let mut wholes = wholes.clone();
+            let signed = self.with_sentinel(part)?;
+            wholes.get_mut(position)?.raw = &signed;
+            let splices = message(&wholes);
+            Some(Unsigned { placed: placed(position, *index), message: output, splices })
         });
-        let items = (0..).zip(inserted()).filter(|(_, (_, part))| part.state.is_some());
-        let items = items.map(|(position, (index, part))| placed(position, index, part)).collect();
-        let at = history.messages[output].span.start;
-        self.plan.edits.push(Edit { range: at..at, bytes, items, structural: true, unsigned });
-        self.insertions.push(Insertion::Message { before: output });
+        let carries = |part: &TurnPart| part.state.is_some() || part.kind == Kind::Thought;
+        let items = (0..).zip(&parts).filter(|(_, (_, part))| carries(part));
+        let items: Vec<_> = items.map(|(position, (index, _))| placed(position, *index)).collect();
+        let amount = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.plan.calls += amount(dropped.calls.len());
+        self.plan.restored += amount(items.len());
+        self.plan.edits.push(Edit { splices, items, structural: true, unsigned });
+        self.insert_messages(output, count);
     }
 
     /// The model's messages right before the outputs of which this message is one.
@@ -243,28 +270,6 @@ impl Work<'_> {
         let messages = &self.restorer.history.messages[self.answered(output)];
         let parts = messages.iter().flat_map(|message| message.parts.clone());
         parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
-    }
-
-    /// The whole thinking parts that stood before calls of which nothing was kept.
-    fn thoughts_before(&self, turn: &Turn, alternative: u32, calls: &[(u32, usize)]) -> Vec<u32> {
-        let restorer = self.restorer;
-        let thinks = restorer.history.thinking != Thinking::Off;
-        let (Some(remembered), true) = (turn.alternatives().get(alternative as usize), thinks) else {
-            return Vec::new();
-        };
-        let last = calls.last().map_or(0, |(part, _)| *part);
-        let thoughts = (0..last).zip(&remembered.parts);
-        let thoughts = thoughts.filter(|(_, part)| part.kind == Kind::Thought && part.whole.is_some());
-        let thoughts: Vec<u32> = thoughts.map(|(index, _)| index).collect();
-        // They come back all together, and no part twice.
-        let unfit = thoughts.iter().any(|index| {
-            let item = ItemRef::new(turn.id(), alternative, *index);
-            let part = &remembered.parts[*index as usize];
-            restorer.refused.contains(&item)
-                || self.assigned.values().any(|assigned| *assigned == item)
-                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
-        });
-        if unfit { Vec::new() } else { thoughts }
     }
 
     /// The parts of the model's messages before an output that belong to a turn, with their messages and

@@ -2,6 +2,8 @@
 
 mod dropped;
 mod gaps;
+mod insert;
+mod whole;
 
 use std::{
     borrow::Cow,
@@ -14,13 +16,13 @@ use std::{
 
 use bytes::Bytes;
 
-pub(crate) use self::gaps::Gaps;
-use self::{dropped::Run, gaps::lacks_state};
+use self::{dropped::Run, gaps::lacks_state, insert::Pending, whole::is_whole};
+pub(crate) use self::{gaps::Gaps, insert::Inserted, whole::state_anchor};
 use super::{refusal, survey::Around};
 use crate::{
-    dialect::{Author, Dialect, History, Part, PartKind, Thinking, ToolDefaults, Whole},
+    dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, ToolDefaults, Whole},
     ledger::{
-        Anchor, Context, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Anchor, Context, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         few::Few,
         fingerprint::{Running, Tag},
         matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
@@ -34,8 +36,7 @@ const MAX_ROUNDS: usize = 4;
 /// An edit of the request body.
 #[derive(Clone, Debug)]
 pub(crate) struct Edit {
-    pub(crate) range: Range<usize>,
-    pub(crate) bytes: Bytes,
+    pub(crate) splices: Few<Splice>,
     /// The items that it puts back, and where they stand in the request that goes upstream.
     pub(crate) items: Vec<Placed>,
     /// It adds a part or a message.
@@ -50,8 +51,8 @@ pub(crate) struct Unsigned {
     pub(crate) placed: Placed,
     /// The message of the history that it is put into, or before.
     pub(crate) message: usize,
-    /// The bytes of the edit with a sentinel on the call.
-    pub(crate) bytes: Bytes,
+    /// The splices of the edit with a sentinel on the call.
+    pub(crate) splices: Few<Splice>,
 }
 
 /// A piece of state that an edit puts back.
@@ -63,6 +64,9 @@ pub(crate) struct Placed {
     /// The position of its part in that message.
     pub(crate) part: usize,
     pub(crate) call: Option<Box<str>>,
+    pub(crate) id: Option<Box<str>>,
+    /// The state, if it is that of a whole thought.
+    pub(crate) thought: Option<Item>,
     /// The part of the history that it was put on, or that its call goes before as the first one.
     at: Option<usize>,
     how: How,
@@ -82,6 +86,7 @@ pub(crate) struct PutIn {
     content: u32,
     part: u32,
     call: Option<NonZeroU32>,
+    id: Option<NonZeroU32>,
 }
 
 impl PutIn {
@@ -90,6 +95,7 @@ impl PutIn {
         place.content.is_none_or(|content| content == self.content as usize)
             && place.part.is_none_or(|part| part == self.part as usize)
             && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call)))
+            && place.item.as_deref().is_none_or(|id| self.id == Some(digest(id)))
     }
 }
 
@@ -97,7 +103,8 @@ impl From<&Placed> for PutIn {
     fn from(placed: &Placed) -> Self {
         let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let call = placed.call.as_deref().map(digest);
-        Self { item: placed.item, content: position(placed.content), part: position(placed.part), call }
+        let id = placed.id.as_deref().map(digest);
+        Self { item: placed.item, content: position(placed.content), part: position(placed.part), call, id }
     }
 }
 
@@ -128,10 +135,19 @@ pub(crate) struct Plan {
     pub(crate) restored: u32,
     pub(crate) calls: u32,
     pub(crate) ambiguous: u32,
+    /// Thoughts that are known and were not put back because nobody asked for them.
+    pub(crate) withheld: u32,
+    /// There are places where state could be missing.
+    pub(crate) open: bool,
     pub(crate) inserted: Inserted,
 }
 
 impl Plan {
+    /// Nothing is put back because the store could not be asked.
+    pub(super) fn unknown() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
     /// The pieces of state that are put back.
     pub(super) fn placed(&self) -> impl Iterator<Item = &Placed> {
         self.edits.iter().flat_map(|edit| &edit.items)
@@ -158,12 +174,6 @@ impl Edit {
     }
 }
 
-/// A part that is inserted into a message, or a message that is.
-enum Insertion {
-    Part { before: usize, message: usize },
-    Message { before: usize },
-}
-
 pub(crate) struct Restorer<'a> {
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) key: &'a HashKey,
@@ -177,6 +187,12 @@ pub(crate) struct Restorer<'a> {
     pub(crate) refused: &'a HashSet<ItemRef>,
     /// What stands in for state that is not known.
     pub(crate) sentinel: Option<Bytes>,
+    /// The provider asked for everything that is known.
+    pub(crate) demand: bool,
+    /// The provider looks at what precedes a thought.
+    pub(crate) bound: bool,
+    /// What of the tools it looks at.
+    pub(crate) tools: Option<Anchor>,
 }
 
 impl Restorer<'_> {
@@ -188,19 +204,25 @@ impl Restorer<'_> {
             turns,
             plan: Plan::default(),
             assigned: OwnMap::default(),
-            insertions: Vec::new(),
+            fills: Vec::new(),
+            pending: Vec::new(),
             nths: HashMap::new(),
             outputs: OnceCell::new(),
             runs: OwnMap::default(),
-            first_calls: HashMap::new(),
+            first_calls: HashSet::new(),
         };
         if ledger.is_empty() {
             return work.finish();
         }
         let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
         work.kept_parts(&mut matcher, &self.worth_matching(ledger));
-        work.whole_parts();
-        work.dropped_calls(&matcher, ledger);
+        let dropped = work.dropped_calls(&matcher, ledger);
+        let comebacks: Vec<_> = dropped.iter().map(|dropped| work.comes_back(dropped)).collect();
+        let mut returning = work.whole_thoughts(&comebacks);
+        for (dropped, comeback) in dropped.into_iter().zip(&comebacks) {
+            let thoughts = returning.remove(&(comeback.turn, comeback.alternative)).unwrap_or_default();
+            work.put_calls_back(&dropped, &thoughts);
+        }
         work.finish()
     }
 
@@ -213,7 +235,7 @@ impl Restorer<'_> {
             let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
             let mut whole_thought = false;
             for part in parts {
-                whole_thought |= part.kind == Kind::Thought && part.whole.is_some();
+                whole_thought |= is_whole(part);
                 if part.state.is_some() && !kinds.contains(&part.kind) {
                     kinds.push(part.kind);
                 }
@@ -323,14 +345,17 @@ struct Work<'a> {
     plan: Plan,
     /// The remembered part that a part of the history is.
     assigned: OwnMap<usize, ItemRef>,
-    insertions: Vec<Insertion>,
+    /// Thoughts that are there but for their state, and what they are.
+    fills: Vec<(usize, ItemRef)>,
+    /// Whole parts that go back.
+    pending: Vec<Pending>,
     nths: HashMap<(bool, usize), usize>,
     /// Where the outputs begin that stand right before each message.
     outputs: OnceCell<Vec<usize>>,
     /// What stands in the runs of messages of the model that end before these.
     runs: OwnMap<usize, Run>,
-    /// The first of the calls that are inserted into a message: the part before which it stands, and its edit.
-    first_calls: HashMap<usize, (usize, usize)>,
+    /// Messages of which the first call is one that is put in.
+    first_calls: HashSet<usize>,
 }
 
 impl<'a> Work<'a> {
@@ -399,35 +424,35 @@ impl<'a> Work<'a> {
         for at in target.clone() {
             self.assigned.insert(at, item);
         }
-        let Some(part) = self.part(&item) else { return };
-        let Some(state) = &part.state else { return };
+        let Some(part) = self.part(&item).filter(|part| part.state.is_some()) else { return };
         if self.restorer.refused.contains(&item) {
             return;
         }
         let at = self.slot(target, part);
-        if self.plan.filled.contains(&at) {
-            return;
+        match is_whole(part) {
+            // The thoughts of a turn come back all together.
+            true => self.fills.push((at, item)),
+            false => self.fill(at, item),
         }
-        let target = &self.restorer.history.parts[at];
-        let Some((range, bytes)) = self.restorer.dialect.restore(target, state.raw()) else { return };
-        self.plan.filled.insert(at);
-        self.plan.restored += 1;
-        let placed = self.placed(item, target.message, at, How::On);
-        self.plan.edits.push(Edit { range, bytes, items: vec![placed], structural: false, unsigned: None });
     }
 
     fn placed(&self, item: ItemRef, message: usize, part: usize, how: How) -> Placed {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
-        let call = self.part(&item).filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
-        Placed { item, content: message, part: part.saturating_sub(first), call, at: Some(part), how }
-    }
-
-    /// How many insertions, of messages or of parts, came before this one at its place.
-    fn nth(&mut self, message: bool, before: usize) -> usize {
-        let next = self.nths.entry((message, before)).or_default();
-        *next += 1;
-        *next - 1
+        let held = self.part(&item);
+        let call = held.filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
+        let id = held.and_then(|part| part.id.clone());
+        let state = held.filter(|part| is_whole(part)).and_then(|part| part.state.clone());
+        Placed {
+            item,
+            content: message,
+            part: part.saturating_sub(first),
+            call,
+            id,
+            thought: state,
+            at: Some(part),
+            how,
+        }
     }
 
     /// The part of a target that carried the state.
@@ -461,177 +486,37 @@ impl<'a> Work<'a> {
         last
     }
 
-    /// Puts whole thinking parts back into the messages of which the client kept something else.
-    fn whole_parts(&mut self) {
-        let restorer = self.restorer;
-        let is_whole = |part: &TurnPart| part.kind == Kind::Thought && part.whole.is_some();
-        let mut turns = self.turns.values().flat_map(|turn| turn.alternatives());
-        let any = turns.any(|alternative| alternative.parts.iter().any(is_whole));
-        if !any || restorer.history.thinking == Thinking::Off {
+    /// Writes the state of a thought that is there without it.
+    fn fill(&mut self, at: usize, item: ItemRef) {
+        let Some(state) = self.part(&item).and_then(|part| part.state.as_ref()) else { return };
+        let target = &self.restorer.history.parts[at];
+        let Some((range, bytes)) = self.restorer.dialect.restore(target, state.raw()) else { return };
+        if !self.plan.filled.insert(at) {
             return;
         }
-        let mut done = HashSet::new();
-        for (at, message) in restorer.history.messages.iter().enumerate() {
-            let mut of: Vec<(usize, ItemRef)> =
-                message.parts.clone().filter_map(|part| Some((part, *self.assigned.get(&part)?))).collect();
-            of.sort_by_key(|(part, _)| *part);
-            let Some((_, first)) = of.first().copied() else { continue };
-            let one_turn = of.iter().all(|(_, item)| (item.turn, item.alternative) == (first.turn, first.alternative));
-            // The client's own thoughts stay as they are; ours never stand beside them.
-            let own = message.parts.clone().any(|part| {
-                let kept = &restorer.history.parts[part];
-                kept.kind == PartKind::Thought && !self.plan.filled.contains(&part) && !is_blank_thought(kept)
-            });
-            if !one_turn || own {
-                continue;
-            }
-            let Some(turn) = self.turns.get(&first.turn) else { continue };
-            let Some(alternative) = turn.alternatives().get(first.alternative as usize) else { continue };
-            let missing: Vec<(u32, &TurnPart)> = (0..)
-                .zip(&alternative.parts)
-                .filter(|(index, part)| is_whole(part) && of.iter().all(|(_, item)| item.part != *index))
-                .filter(|(index, _)| done.insert((first.turn, first.alternative, *index)))
-                .collect();
-            let refused = missing.iter().any(|(index, part)| {
-                let item = ItemRef::new(first.turn, first.alternative, *index);
-                restorer.refused.contains(&item)
-                    || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
-            });
-            if refused {
-                continue;
-            }
-            let mut blank: Vec<usize> = message.parts.clone().collect();
-            blank.retain(|part| is_blank_thought(&restorer.history.parts[*part]) && !self.assigned.contains_key(part));
-            for (index, part) in missing {
-                let next = of.iter().find(|(_, item)| item.part > index).map(|(part, _)| *part);
-                let last = of.iter().rfind(|(_, item)| item.part < index).map(|(part, _)| *part);
-                let item = ItemRef::new(first.turn, first.alternative, index);
-                let between = |at: &usize| last.is_none_or(|last| last < *at) && next.is_none_or(|next| *at < next);
-                match blank.iter().position(between) {
-                    Some(found) => self.replace_part(at, blank.remove(found), item, part),
-                    None => self.insert_part(at, next, item, part),
-                }
-                self.plan.restored += 1;
-            }
-        }
+        self.plan.restored += 1;
+        let placed = self.placed(item, target.message, at, How::On);
+        let splices = Few::One(Splice { range, bytes });
+        self.plan.edits.push(Edit { splices, items: vec![placed], structural: false, unsigned: None });
     }
 
     /// Puts a whole part in the place of what the client left of it.
-    fn replace_part(&mut self, message: usize, at: usize, item: ItemRef, part: &TurnPart) {
-        let Some(whole) = part.whole.clone() else { return };
-        let range = self.restorer.history.parts[at].span.clone();
-        let items = part.state.iter().map(|_| self.placed(item, message, at, How::On)).collect();
+    fn replace_part(&mut self, at: usize, item: ItemRef) {
+        let Some(bytes) = self.part(&item).and_then(|part| part.whole.clone()) else { return };
+        let target = &self.restorer.history.parts[at];
+        let placed = self.placed(item, target.message, at, How::On);
+        let splices = Few::One(Splice { range: target.span.clone(), bytes });
         self.assigned.insert(at, item);
         self.plan.filled.insert(at);
-        self.plan.edits.push(Edit { range, bytes: whole, items, structural: true, unsigned: None });
-    }
-
-    /// Inserts a whole part into a message: before a part of it, or at its end.
-    fn insert_part(&mut self, message: usize, before: Option<usize>, item: ItemRef, part: &TurnPart) {
-        let history = self.restorer.history;
-        let parts = history.messages[message].parts.clone();
-        let Some(whole) = &part.whole else { return };
-        // A lone part stands where there is no room for another.
-        if parts.is_empty() || !self.restorer.is_element(history.parts[parts.start].span.start) {
-            return;
-        }
-        let offset = match before {
-            Some(before) => history.parts[before].span.start,
-            None => history.parts[parts.end - 1].span.end,
-        };
-        let separated = |whole: &[u8]| match before {
-            Some(_) => Bytes::from([whole, b","].concat()),
-            None => Bytes::from([b",", whole].concat()),
-        };
-        let at = before.unwrap_or(parts.end);
-        let nth = self.nth(false, at);
-        let mut placed = self.placed(item, message, at, How::Part(nth));
-        placed.at = None;
-        let mut unsigned = None;
-        if part.kind == Kind::Call {
-            let kept = parts.clone().find(|at| history.parts[*at].kind == PartKind::Call);
-            let ours = self.first_calls.get(&message).copied();
-            if kept.is_none_or(|kept| kept >= at) && ours.is_none_or(|(before, _)| before > at) {
-                // The first call of the message is now ours.
-                self.plan.filled.extend(kept);
-                placed.at = kept;
-                if let Some((_, edit)) = self.first_calls.insert(message, (at, self.plan.edits.len())) {
-                    self.plan.edits[edit].unsigned = None;
-                }
-                let whole = self.with_sentinel(part);
-                unsigned = whole.map(|whole| Unsigned { placed: placed.clone(), message, bytes: separated(&whole) });
-            }
-        }
-        let items = part.state.iter().map(|_| placed.clone()).collect();
-        let bytes = separated(whole);
-        self.insertions.push(Insertion::Part { before: at, message });
-        self.plan.edits.push(Edit { range: offset..offset, bytes, items, structural: true, unsigned });
-    }
-
-    /// A call that never had state, with the value that stands in for it.
-    fn with_sentinel(&self, part: &TurnPart) -> Option<Bytes> {
-        let sentinel = self.restorer.sentinel.as_ref().filter(|_| part.kind == Kind::Call && part.state.is_none())?;
-        self.restorer.dialect.signed(part.whole.as_ref()?, sentinel)
+        self.plan.restored += 1;
+        self.plan.edits.push(Edit { splices, items: vec![placed], structural: true, unsigned: None });
     }
 
     fn finish(mut self) -> Plan {
-        let inserted = &mut self.plan.inserted;
-        for insertion in &self.insertions {
-            match insertion {
-                Insertion::Message { before } => inserted.messages.push(*before),
-                Insertion::Part { before, message } => inserted.parts.entry(*message).or_default().push(*before),
-            }
-        }
-        inserted.messages.sort_unstable();
-        inserted.parts.values_mut().for_each(|parts| parts.sort_unstable());
-        for edit in &mut self.plan.edits {
-            let unsigned = edit.unsigned.iter_mut().map(|unsigned| &mut unsigned.placed);
-            for placed in edit.items.iter_mut().chain(unsigned) {
-                inserted.settle(placed, self.restorer.history);
-            }
-        }
+        self.insert_pending();
+        self.settle();
         self.plan
     }
-}
-
-/// The messages and parts that are inserted, by what of the history they stand before, sorted.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Inserted {
-    messages: Vec<usize>,
-    parts: HashMap<usize, Vec<usize>>,
-}
-
-impl Inserted {
-    /// Where a part of the history stands in the contents that go upstream: its content, and its
-    /// position in that.
-    pub(crate) fn position(&self, history: &History<'_>, part: usize) -> (usize, usize) {
-        let message = history.parts[part].message;
-        let parts = self.parts.get(&message).map_or(0, |parts| parts.partition_point(|before| *before <= part));
-        let content = message + self.messages.partition_point(|before| *before <= message);
-        (content, part - history.messages[message].parts.start + parts)
-    }
-
-    /// Turns the place in the history into that in what goes upstream.
-    fn settle(&self, placed: &mut Placed, history: &History<'_>) {
-        let message = placed.content;
-        let first = history.messages.get(message).map_or(0, |message| message.parts.start);
-        let parts = |from: usize, bound: usize| {
-            self.parts.get(&message).map_or(0, |parts| parts.partition_point(|before| *before < bound) + from)
-        };
-        match placed.how {
-            How::On => (placed.content, placed.part) = self.position(history, placed.part + first),
-            How::Part(nth) => {
-                placed.part += parts(nth, placed.part + first);
-                placed.content += self.messages.partition_point(|before| *before < message);
-            }
-            How::Message(nth) => placed.content += self.messages.partition_point(|before| *before < message) + nth,
-        }
-    }
-}
-
-/// What is left of a thought of which a client dropped the text and the signature.
-fn is_blank_thought(part: &Part<'_>) -> bool {
-    part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
 #[cfg(test)]

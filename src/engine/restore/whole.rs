@@ -1,0 +1,426 @@
+//! Thoughts that are put back whole, beside what the client kept of their turn.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Work, insert::Pending};
+use crate::{
+    dialect::{Layout, Part, PartKind, Slot, Thinking},
+    ledger::{Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint, matcher::Surroundings},
+    scope::HashKey,
+    wire::json::Cursor,
+};
+
+/// The parts that the client kept of one turn, in messages of the model that follow each other.
+pub(super) struct Group {
+    turn: TurnId,
+    alternative: u32,
+    /// Parts of the history, and which parts of the turn they are, in the order of the history.
+    kept: Vec<(usize, u32)>,
+    /// Thoughts of the client's own stand among them.
+    own: bool,
+}
+
+/// A turn whose thoughts may go back.
+struct Candidate {
+    turn: TurnId,
+    alternative: u32,
+    /// The part of the history, or the one behind it, before which the first thing goes.
+    at: usize,
+    message: usize,
+    /// Which of its thoughts are put back whole, in order; all of them are in `thoughts`.
+    missing: Vec<u32>,
+    thoughts: Vec<u32>,
+    /// Thoughts that are there but for their state.
+    fills: Vec<(usize, ItemRef)>,
+    group: Option<Group>,
+}
+
+/// The thoughts that return with calls of which nothing was kept, by the turn.
+pub(super) type Returning = HashMap<(TurnId, u32), Vec<u32>>;
+
+/// A turn of which only calls come back: their positions in it, and the message that they go before.
+pub(super) struct Comeback {
+    pub(super) turn: TurnId,
+    pub(super) alternative: u32,
+    pub(super) calls: Vec<u32>,
+    pub(super) before: usize,
+    /// Something of the turn was kept in the messages that they join.
+    pub(super) joins: bool,
+}
+
+/// Whether a part is put back whole where it is missing. Without state it is known, but nobody wants it unless
+/// the provider says so.
+pub(super) fn is_whole(part: &TurnPart) -> bool {
+    part.kind == Kind::Thought && part.whole.is_some()
+}
+
+/// What is left of a thought of which a client dropped the text and the signature.
+fn is_blank_thought(part: &Part<'_>) -> bool {
+    part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
+}
+
+/// The hash by which states are told apart wherever they stand.
+pub(crate) fn state_anchor(key: &HashKey, raw: &[u8]) -> Anchor {
+    match Cursor::new(raw).string() {
+        Ok((text, _)) if raw.first() == Some(&b'"') => fingerprint::data(key, &text.decode()),
+        _ => fingerprint::json(key, fingerprint::Tag::Other, Some(raw)),
+    }
+}
+
+impl Work<'_> {
+    /// Puts whole thoughts back where the client kept something else of their turn; says which return with calls of
+    /// which nothing was kept.
+    pub(super) fn whole_thoughts(&mut self, comebacks: &[Comeback]) -> Returning {
+        let restorer = self.restorer;
+        let fills = std::mem::take(&mut self.fills);
+        let any = self.turns.values().any(|turn| {
+            let mut parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
+            parts.any(is_whole)
+        });
+        if !any || restorer.history.thinking == Thinking::Off {
+            return Returning::new();
+        }
+        let mut candidates = Vec::new();
+        let mut done = HashSet::new();
+        for group in self.groups() {
+            let fills = fills.iter().filter(|(at, _)| group.kept.iter().any(|(kept, _)| kept == at));
+            let fills: Vec<_> = fills.copied().collect();
+            candidates.extend(self.candidate(group, fills, comebacks, &mut done));
+        }
+        for comeback in comebacks.iter().filter(|comeback| !comeback.joins) {
+            candidates.extend(self.comeback(comeback, &mut done));
+        }
+        candidates.sort_by_key(|candidate| candidate.at);
+        if restorer.bound {
+            self.keep_chain(&mut candidates);
+        }
+        let mut returning = Returning::new();
+        for candidate in candidates {
+            self.put_thoughts_back(candidate, &mut returning);
+        }
+        returning
+    }
+
+    /// The kept parts of each turn, as they follow each other in the messages of the model.
+    fn groups(&self) -> Vec<Group> {
+        let history = self.restorer.history;
+        let items = self.restorer.dialect.layout() == Layout::Items;
+        let mut groups: Vec<Group> = Vec::new();
+        let (mut run, mut own_before) = (None, false);
+        for (message, held) in history.messages.iter().enumerate() {
+            let parts = || held.parts.clone();
+            let is_own = |at: usize| {
+                let part = &history.parts[at];
+                part.kind == PartKind::Thought
+                    && !self.assigned.contains_key(&at)
+                    && !(is_blank_thought(part) || self.plan.filled.contains(&at))
+            };
+            if run.replace(self.restorer.run_starts[message]) != Some(self.restorer.run_starts[message]) {
+                own_before = false;
+                // Nothing goes on over a message of the client.
+                groups.push(Group { turn: TurnId::new(0), alternative: 0, kept: Vec::new(), own: false });
+            }
+            let own_message = !items && parts().any(is_own);
+            for at in parts() {
+                own_before |= items && is_own(at);
+                let Some(item) = self.assigned.get(&at) else { continue };
+                let goes_on = groups.last().is_some_and(|group| {
+                    !group.kept.is_empty() && (group.turn, group.alternative) == (item.turn, item.alternative)
+                });
+                if !goes_on {
+                    let (turn, alternative) = (item.turn, item.alternative);
+                    groups.push(Group { turn, alternative, kept: Vec::new(), own: false });
+                }
+                if let Some(group) = groups.last_mut() {
+                    group.kept.push((at, item.part));
+                    group.own |= own_message || std::mem::take(&mut own_before);
+                }
+            }
+        }
+        groups.retain(|group| !group.kept.is_empty());
+        groups
+    }
+
+    fn alternative(&self, turn: TurnId, alternative: u32) -> Option<(&Turn, &Alternative)> {
+        let turn = self.turns.get(&turn)?;
+        Some((turn, turn.alternatives().get(alternative as usize)?))
+    }
+
+    /// Whether the request wants the thoughts of a turn at all: one that does not ask for thinking gets only those
+    /// that the model thought unasked.
+    fn is_wanted(&self, turn: &Turn) -> bool {
+        let asked = turn.premise().is_some_and(|premise| premise.asked);
+        self.restorer.history.thinking == Thinking::On || !asked
+    }
+
+    /// The thoughts of a turn that go back, if they all can.
+    fn candidate(
+        &mut self,
+        group: Group,
+        fills: Vec<(usize, ItemRef)>,
+        comebacks: &[Comeback],
+        done: &mut HashSet<ItemRef>,
+    ) -> Option<Candidate> {
+        let restorer = self.restorer;
+        let pairs = restorer.dialect.layout() == Layout::Items;
+        let (turn, remembered) = self.alternative(group.turn, group.alternative)?;
+        let item = |part: u32| ItemRef::new(group.turn, group.alternative, part);
+        if group.own || !self.is_wanted(turn) {
+            return None;
+        }
+        let coming = comebacks.iter().find(|comeback| {
+            comeback.joins && (comeback.turn, comeback.alternative) == (group.turn, group.alternative)
+        });
+        let is_there = |part: u32| {
+            let comes = coming.is_some_and(|comeback| comeback.calls.contains(&part));
+            comes || group.kept.iter().any(|(_, kept)| *kept == part)
+        };
+        let (mut missing, mut thoughts, mut withheld) = (Vec::new(), Vec::new(), 0);
+        for (index, part) in (0..).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
+            if part.state.is_none() && !restorer.demand {
+                withheld += 1;
+                continue;
+            }
+            if is_there(index) {
+                thoughts.push(index);
+                continue;
+            }
+            let raw = part.whole.as_deref().unwrap_or_default();
+            let repeated = restorer.dialect.is_repeated(raw);
+            // Where a thought has to precede what it led to, that has to be there.
+            let next = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
+            let next = next.skip_while(|(_, part)| is_whole(part)).next();
+            if pairs && !next.is_some_and(|(next, _)| is_there(next)) {
+                continue;
+            }
+            let held = part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+                || (pairs && part.id.as_deref().is_some_and(|id| restorer.around.names(id)));
+            let refused = restorer.refused.contains(&item(index));
+            let twice = !repeated && done.contains(&item(index));
+            match (refused || twice || (held && !repeated), pairs) {
+                (false, _) => {
+                    thoughts.push(index);
+                    missing.push(index);
+                }
+                (true, true) => {}
+                (true, false) => return None,
+            }
+        }
+        self.plan.withheld += withheld;
+        done.extend(missing.iter().map(|part| item(*part)));
+        let (at, _) = *group.kept.first()?;
+        let message = restorer.history.parts[at].message;
+        let (turn, alternative) = (group.turn, group.alternative);
+        Some(Candidate { turn, alternative, at, message, missing, thoughts, fills, group: Some(group) })
+    }
+
+    /// The thoughts that stood before calls of which nothing else was kept.
+    fn comeback(&self, comeback: &Comeback, done: &mut HashSet<ItemRef>) -> Option<Candidate> {
+        let restorer = self.restorer;
+        let pairs = restorer.dialect.layout() == Layout::Items;
+        let (turn, remembered) = self.alternative(comeback.turn, comeback.alternative)?;
+        if !self.is_wanted(turn) {
+            return None;
+        }
+        let last = *comeback.calls.iter().max()?;
+        let mut missing = Vec::new();
+        for (index, part) in (0..last).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
+            let item = ItemRef::new(comeback.turn, comeback.alternative, index);
+            let next = (index + 1..=last).find(|at| !is_whole(&remembered.parts[*at as usize]));
+            if (part.state.is_none() && !restorer.demand)
+                || (pairs && !next.is_some_and(|at| comeback.calls.contains(&at)))
+            {
+                continue;
+            }
+            let unfit = restorer.refused.contains(&item)
+                || self.assigned.values().any(|assigned| *assigned == item)
+                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
+                || (pairs && part.id.as_deref().is_some_and(|id| restorer.around.names(id)))
+                || done.contains(&item);
+            // They come back all together, and no part twice.
+            if unfit {
+                return None;
+            }
+            missing.push(index);
+        }
+        done.extend(missing.iter().map(|part| ItemRef::new(comeback.turn, comeback.alternative, *part)));
+        let message = comeback.before;
+        let at = restorer.history.messages[message].parts.start;
+        let (turn, alternative, thoughts) = (comeback.turn, comeback.alternative, missing.clone());
+        let fills = Vec::new();
+        (!missing.is_empty()).then_some(Candidate {
+            turn,
+            alternative,
+            at,
+            message,
+            missing,
+            thoughts,
+            fills,
+            group: None,
+        })
+    }
+
+    fn put_thoughts_back(&mut self, candidate: Candidate, returning: &mut Returning) {
+        let Candidate { turn, alternative, missing, fills, group, .. } = candidate;
+        let Some(group) = group else {
+            returning.insert((turn, alternative), missing);
+            return;
+        };
+        for (at, item) in fills {
+            self.fill(at, item);
+        }
+        let restorer = self.restorer;
+        let history = restorer.history;
+        let in_members = restorer.dialect.layout() == Layout::Members;
+        let mut blank: Vec<usize> = Vec::new();
+        if !in_members {
+            let messages: HashSet<usize> = group.kept.iter().map(|(at, _)| history.parts[*at].message).collect();
+            blank.extend(messages.into_iter().flat_map(|message| history.messages[message].parts.clone()));
+            blank.retain(|at| is_blank_thought(&history.parts[*at]) && !self.assigned.contains_key(at));
+            blank.sort_unstable();
+        }
+        for index in missing {
+            let item = ItemRef::new(turn, alternative, index);
+            let Some(part) = self.part(&item) else { continue };
+            let raw = part.whole.as_deref().unwrap_or_default();
+            if restorer.dialect.is_repeated(raw) {
+                let mut by_message: BTreeMap<usize, usize> = BTreeMap::new();
+                for (at, _) in &group.kept {
+                    by_message.entry(history.parts[*at].message).or_insert(*at);
+                }
+                for (message, at) in by_message {
+                    self.pending.push(Pending { message, before: Some(at), item });
+                }
+                continue;
+            }
+            let next = group.kept.iter().find(|(_, kept)| *kept > index).map(|(at, _)| *at);
+            let last = group.kept.iter().rfind(|(_, kept)| *kept < index).map(|(at, _)| *at);
+            let between = |at: &usize| last.is_none_or(|last| last < *at) && next.is_none_or(|next| *at < next);
+            if let Some(found) = blank.iter().position(between) {
+                self.replace_part(blank.remove(found), item);
+                continue;
+            }
+            let (message, before) = match (next, last) {
+                (Some(next), _) => (history.parts[next].message, Some(next)),
+                (None, Some(last)) => {
+                    let message = history.parts[last].message;
+                    let end = history.messages[message].parts.end;
+                    (message, Some(last + 1).filter(|at| *at < end))
+                }
+                (None, None) => continue,
+            };
+            self.pending.push(Pending { message, before, item });
+        }
+    }
+
+    /// Keeps the longest chain of turns, from the newest one back, of which each was made with what will now precede
+    /// it.
+    ///
+    /// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
+    fn keep_chain(&self, candidates: &mut Vec<Candidate>) {
+        let mut links = self.links(candidates);
+        links.sort_by_key(|link| link.at);
+        let mut kept: HashSet<usize> = HashSet::new();
+        // What has to stand before the oldest link so far, and how much may.
+        let mut chain: Option<(Option<Anchor>, u32)> = None;
+        for link in links.iter().rev() {
+            let premise = |premise: Option<&Premise>| premise.map(|premise| (premise.last, premise.thoughts));
+            let length = u32::try_from(link.thoughts.len()).unwrap_or(u32::MAX);
+            let fits = chain.is_none_or(|(expected, room)| length <= room && expected == link.thoughts.last().copied());
+            match link.candidate {
+                Some(candidate) => {
+                    if fits && self.has_prefix(&candidates[candidate]) {
+                        kept.insert(candidate);
+                        let left = chain.map_or(u32::MAX, |(_, room)| room - length);
+                        let (last, thoughts) = premise(link.premise).unwrap_or_default();
+                        chain = Some((last, thoughts.min(left)));
+                    } else if chain.is_some() {
+                        // Nothing older may stand before a turn that was made without this one.
+                        break;
+                    }
+                }
+                None => {
+                    let mut left = chain.filter(|_| fits).map_or(u32::MAX, |(_, room)| room - length);
+                    if !fits {
+                        // The client's own stands where another one stood for what is newer.
+                        kept.clear();
+                        left = u32::MAX;
+                    }
+                    let Some((last, thoughts)) = premise(link.premise) else { break };
+                    chain = Some((last, thoughts.min(left)));
+                }
+            }
+        }
+        let mut at = 0;
+        candidates.retain(|candidate| {
+            at += 1;
+            // What brings no thought breaks no chain.
+            candidate.thoughts.is_empty() || kept.contains(&(at - 1))
+        });
+    }
+
+    fn links(&self, candidates: &[Candidate]) -> Vec<Link<'_>> {
+        let restorer = self.restorer;
+        let state = |turn: TurnId, alternative: u32, part: u32| {
+            let part = self.part(&ItemRef::new(turn, alternative, part))?;
+            Some(state_anchor(restorer.key, part.state.as_ref()?.raw()))
+        };
+        let ours = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.thoughts.is_empty());
+        let mut links: Vec<Link<'_>> = ours
+            .map(|(at, candidate)| {
+                let Candidate { turn, alternative, thoughts, .. } = candidate;
+                let thoughts = thoughts.iter().filter_map(|part| state(*turn, *alternative, *part)).collect();
+                let premise = self.turns.get(turn).and_then(|turn| turn.premise());
+                Link { at: candidate.at, thoughts, premise, candidate: Some(at) }
+            })
+            .collect();
+        let mut premises: HashMap<Anchor, Option<&Premise>> = HashMap::new();
+        for turn in self.turns.values() {
+            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
+            let mut before = None;
+            for part in parts.filter(|part| is_whole(part)) {
+                let Some(state) = &part.state else { continue };
+                // Only the first thought of a turn has what preceded the turn right before it.
+                premises.insert(state_anchor(restorer.key, state.raw()), turn.premise().filter(|_| before.is_none()));
+                before = Some(());
+            }
+        }
+        let mut at = 0;
+        let history = restorer.history;
+        while at < history.parts.len() {
+            let first = at;
+            let mut thoughts = Vec::new();
+            // Thoughts of the client's own in one message are one link.
+            while at < history.parts.len() && history.parts[at].message == history.parts[first].message {
+                if let (PartKind::Thought, Slot::Held(span)) = (history.parts[at].kind, &history.parts[at].slot) {
+                    thoughts.push(state_anchor(restorer.key, &restorer.around.body[span.clone()]));
+                }
+                at += 1;
+            }
+            if let Some(first_thought) = thoughts.first() {
+                let premise = premises.get(first_thought).copied().flatten();
+                links.push(Link { at: first, thoughts, premise, candidate: None });
+            }
+        }
+        links
+    }
+
+    /// Whether everything before a turn is what it was when the turn was made.
+    fn has_prefix(&self, candidate: &Candidate) -> bool {
+        let around = self.restorer.around;
+        let Some(turn) = self.turns.get(&candidate.turn) else { return false };
+        let tools = turn.premise().and_then(|premise| premise.tools);
+        let starts = [self.restorer.run_starts[candidate.message], candidate.message];
+        tools == self.restorer.tools
+            && turn.context().system() == around.system()
+            && starts.iter().any(|start| around.before(*start) == turn.context().before())
+    }
+}
+
+/// Thoughts that follow each other, in a request whose provider looks at what precedes them.
+struct Link<'a> {
+    at: usize,
+    thoughts: Vec<Anchor>,
+    premise: Option<&'a Premise>,
+    candidate: Option<usize>,
+}
