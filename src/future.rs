@@ -260,6 +260,7 @@ where
             response.extensions_mut().insert(exchange.report().clone());
             return Err(Box::new(response));
         }
+        exchange.shape(&mut self.head.headers);
         let request = match exchange.patched() {
             Some(patched) => self.request(patched.clone()),
             None => Request::from_parts(self.head.clone(), body),

@@ -105,6 +105,12 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
         None
     }
 
+    /// What asks a provider that binds state to what precedes it to leave out what does not fit, instead of refusing
+    /// it; none if the request says something of its own, or has no thoughts.
+    fn tolerance(&self, _body: &[u8], _history: &History<'_>) -> Option<Tolerance> {
+        None
+    }
+
     /// The parts on which a provider that answers *missing* wants state, and whose state is not
     /// known: those for which `filled` says no.
     fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize>;
@@ -223,6 +229,14 @@ pub(crate) fn elements(
         }
     }
     Some(Few::One(Splice::insert(at, bytes)))
+}
+
+/// A change of the body that has to go together with a header.
+#[derive(Clone, Debug)]
+pub(crate) struct Tolerance {
+    pub(crate) splice: Splice,
+    /// The name of a header that holds a list, and what is added to that.
+    pub(crate) header: (&'static str, &'static str),
 }
 
 /// What the operator allows to stand in for state that is not known.

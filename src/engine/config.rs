@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) fallback: Fallback,
     pub(crate) sentinel: Sentinel,
     pub(crate) reasoning_placeholder: bool,
+    pub(crate) drop_mismatched_thoughts: bool,
     pub(crate) heal: bool,
     pub(crate) on_store_error: OnStoreError,
     pub(crate) decompression_inside: bool,
@@ -88,6 +89,7 @@ impl Default for Config {
             fallback: Fallback::default(),
             sentinel: Sentinel::default(),
             reasoning_placeholder: false,
+            drop_mismatched_thoughts: false,
             heal: true,
             on_store_error: OnStoreError::default(),
             decompression_inside: false,
@@ -179,6 +181,16 @@ impl Builder {
     /// <https://api-docs.deepseek.com/guides/thinking_mode>
     pub fn reasoning_placeholder(mut self, allowed: bool) -> Self {
         self.config.reasoning_placeholder = allowed;
+        self
+    }
+
+    /// Whether requests to models that bind thinking to what precedes it ask for thoughts that do not fit to be left
+    /// out, instead of refused: `thinking.block_binding.prefix_mismatch_behavior` is set to `drop_block`, together
+    /// with the beta header that it needs, unless the request says something of its own. Default: `false`.
+    ///
+    /// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
+    pub fn drop_mismatched_thoughts(mut self, drop: bool) -> Self {
+        self.config.drop_mismatched_thoughts = drop;
         self
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{StatusCode, response};
+use http::{HeaderMap, HeaderValue, StatusCode, response};
 use tokio::time::Instant;
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Wanted},
+    dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Tolerance, Wanted},
     ledger::{ItemRef, Premise, TurnId, matcher::Strictness},
     scope::Scope,
     wire::patch::Patch,
@@ -81,6 +81,7 @@ impl Draft {
 
     pub(super) fn into_exchange(self, history: Option<&History<'_>>, plan: Plan, survey: Option<Survey>) -> Exchange {
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
+        let header = history.and_then(|history| self.tolerance(history)).map(|tolerance| tolerance.header);
         let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
         let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
         let could_miss = plan.withheld > 0
@@ -96,7 +97,7 @@ impl Draft {
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
         self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
-        Exchange { draft: self, plan, patched, survey, could_miss, retry: Retry::Not }
+        Exchange { draft: self, plan, patched, header, survey, could_miss, retry: Retry::Not }
     }
 
     fn note(&self, plan: &Plan, sentinels: usize) {
@@ -115,6 +116,12 @@ impl Draft {
                 "state is put back"
             );
         }
+    }
+
+    /// What asks the provider to leave out thoughts that do not fit, if the operator wants that.
+    fn tolerance(&self, history: &History<'_>) -> Option<Tolerance> {
+        let is_wanted = self.shared.config.drop_mismatched_thoughts && self.watch.patchable && self.is_bound();
+        is_wanted.then(|| self.watch.dialect.tolerance(&self.original, history)).flatten()
     }
 
     /// The body with everything put in; `None` if that changes nothing.
@@ -136,6 +143,9 @@ impl Draft {
                 patch.replace(splice.range, splice.bytes);
             }
         }
+        if let Some(tolerance) = self.tolerance(history) {
+            patch.replace(tolerance.splice.range, tolerance.splice.bytes);
+        }
         if patch.is_empty() || !self.watch.patchable {
             return None;
         }
@@ -156,6 +166,8 @@ pub struct Exchange {
     draft: Draft,
     plan: Plan,
     patched: Option<Bytes>,
+    /// What is added to a header because of the body.
+    header: Option<(&'static str, &'static str)>,
     survey: Option<Survey>,
     could_miss: bool,
     retry: Retry,
@@ -226,6 +238,16 @@ impl Exchange {
     #[must_use]
     pub fn body(&self) -> Bytes {
         self.patched.as_ref().unwrap_or(&self.draft.original).clone()
+    }
+
+    /// Adds to the head what has to go with the body; call it once, before the request is sent. It changes nothing
+    /// unless [`drop_mismatched_thoughts`](super::Builder::drop_mismatched_thoughts) is set.
+    pub fn shape(&self, headers: &mut HeaderMap) {
+        let Some((name, value)) = self.header else { return };
+        let lists = |held: &HeaderValue| held.to_str().is_ok_and(|held| held.split(',').any(|one| one.trim() == value));
+        if !headers.get_all(name).iter().any(lists) {
+            headers.append(name, HeaderValue::from_static(value));
+        }
     }
 
     /// What happened so far.

@@ -23,6 +23,7 @@
 //! //    have another length than the one that came: set `content-length` anew where there is one.
 //! engine.shape(&watch, &mut request.headers);
 //! let mut exchange = engine.prepare(watch, &request, body).await;
+//! exchange.shape(&mut request.headers);
 //! let (mut head, mut frames) = send(&request, exchange.body()).await;
 //!
 //! // 3. If the provider refuses, there may be something better to send, once.

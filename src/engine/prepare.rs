@@ -367,7 +367,7 @@ impl Draft {
     }
 
     /// Whether the provider is known to look at what precedes a thought.
-    fn is_bound(&self) -> bool {
+    pub(super) fn is_bound(&self) -> bool {
         let told = || self.fallback_scope.and_then(|scope| self.shared.bound.get(&scope));
         match self.watch.dialect.binding(&self.model) {
             Binding::Free => false,
