@@ -65,13 +65,10 @@
 //!
 //! [`Family::Gemini2`] keeps only the first two.
 
-mod base64;
-mod body;
 mod check;
 mod config;
 mod emit;
 mod exchange;
-mod json;
 mod refusal;
 mod request;
 mod route;
@@ -79,11 +76,12 @@ mod script;
 mod service;
 mod vault;
 
-pub use body::{ProviderBody, ProviderError};
-pub use config::{AnswerSignature, Builder, Chunks, Family, Gzip, InvalidWording, Refusals, Sentinels, Surface};
+pub use config::{AnswerSignature, Builder, Family, InvalidWording, Refusals, Sentinels, Surface};
 pub use script::{Say, Script, Turn};
-pub use service::{GeminiProvider, ProviderFuture, Recorded};
+pub use service::GeminiProvider;
 pub use vault::{Issued, SignedKind};
+
+pub use super::provider::{Chunks, Gzip, ProviderBody, ProviderError, ProviderFuture, Recorded};
 
 #[cfg(doc)]
 use tower_service::Service;

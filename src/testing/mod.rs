@@ -1,4 +1,5 @@
 //! What it takes to test an integration, or a store of one's own, without a network.
 
 pub mod gemini;
+mod provider;
 pub mod store_contract;

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::{
     config::{Config, Family, InvalidWording, Sentinels, Surface},
-    json::same,
     refusal::Refusal,
     request::{Content, Data, Part},
     vault::{Issued, SignedKind, Vault},
 };
+use crate::testing::provider::json::same;
 
 /// What one request is checked, and its answer signed, under.
 pub(super) struct Context<'a> {

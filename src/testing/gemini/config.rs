@@ -1,8 +1,7 @@
 //! The switches of the provider.
 
-use std::time::Duration;
-
-use super::{GeminiProvider, Script, base64};
+use super::{GeminiProvider, Script};
+use crate::testing::provider::{Delivery, base64};
 
 /// The face of the provider that is talked to. Signatures of one are not valid on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,34 +145,6 @@ pub enum InvalidWording {
     Invalid,
 }
 
-/// How the bytes of a body are cut into frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Chunks {
-    /// One frame for each event; a body that is no stream is one frame.
-    #[default]
-    Events,
-    /// Frames of so many bytes, across events and characters. 0 counts as 1.
-    Bytes(usize),
-    /// Everything in one frame.
-    Whole,
-}
-
-/// When bodies are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Gzip {
-    /// When the request's `accept-encoding` names gzip.
-    #[default]
-    IfAccepted,
-    /// Never.
-    Never,
-    /// Always, with `content-encoding: gzip`.
-    Always,
-    /// Always, but without the header.
-    Unlabelled,
-}
-
 /// Where a stream carries the signature of its last text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -211,15 +182,7 @@ pub(super) struct Config {
     pub(super) heavy_escapes: bool,
     pub(super) text_piece: usize,
     pub(super) parts_per_event: usize,
-    pub(super) chunks: Chunks,
-    pub(super) gzip: Gzip,
-    pub(super) trailers: bool,
-    pub(super) head_delay: Option<Duration>,
-    pub(super) stalls: Vec<(usize, Duration)>,
-    pub(super) cut_after: Option<usize>,
-    pub(super) cut_before_head: bool,
-    pub(super) end_early: bool,
-    pub(super) faults_only_at: Option<usize>,
+    pub(super) delivery: Delivery,
     pub(super) seed: Option<u64>,
 }
 
@@ -246,15 +209,7 @@ impl Default for Config {
             heavy_escapes: false,
             text_piece: 12,
             parts_per_event: 1,
-            chunks: Chunks::default(),
-            gzip: Gzip::default(),
-            trailers: false,
-            head_delay: None,
-            stalls: Vec::new(),
-            cut_after: None,
-            cut_before_head: false,
-            end_early: false,
-            faults_only_at: None,
+            delivery: Delivery::default(),
             seed: None,
         }
     }
@@ -266,7 +221,7 @@ impl Default for Config {
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct Builder {
-    config: Config,
+    pub(super) config: Config,
 }
 
 impl Builder {
@@ -399,68 +354,6 @@ impl Builder {
     /// How many parts an event of a stream holds. Default: 1; 0 counts as 1.
     pub fn parts_per_event(mut self, parts: usize) -> Self {
         self.config.parts_per_event = parts.max(1);
-        self
-    }
-
-    /// How bodies are cut into frames. Default: [`Chunks::Events`].
-    pub fn chunks(mut self, chunks: Chunks) -> Self {
-        self.config.chunks = chunks;
-        self
-    }
-
-    /// When bodies are compressed. Default: [`Gzip::IfAccepted`].
-    pub fn gzip(mut self, gzip: Gzip) -> Self {
-        self.config.gzip = gzip;
-        self
-    }
-
-    /// Whether bodies end with a trailer, `x-provider-trailer: end`. Default: `false`.
-    pub fn trailers(mut self, trailers: bool) -> Self {
-        self.config.trailers = trailers;
-        self
-    }
-
-    /// Pauses before the frame with this number, from 0; the number after the last frame pauses before the end.
-    /// May be given several times. Needs a Tokio runtime with time.
-    pub fn stall(mut self, before_frame: usize, pause: Duration) -> Self {
-        self.config.stalls.push((before_frame, pause));
-        self
-    }
-
-    /// Pauses before the head of the response. Default: not at all. Needs a Tokio runtime with time.
-    pub fn head_delay(mut self, pause: Duration) -> Self {
-        self.config.head_delay = Some(pause);
-        self
-    }
-
-    /// Breaks the connection after so many bytes of the body, which then ends with an error. Default: never.
-    pub fn cut_after(mut self, bytes: usize) -> Self {
-        self.config.cut_after = Some(bytes);
-        self
-    }
-
-    /// Breaks the connection before the head, so that the service itself fails. Default: `false`.
-    pub fn cut_before_head(mut self, cut: bool) -> Self {
-        self.config.cut_before_head = cut;
-        self
-    }
-
-    /// Ends streams in good order, but before the event with the finish reason. Default: `false`.
-    pub fn end_early(mut self, early: bool) -> Self {
-        self.config.end_early = early;
-        self
-    }
-
-    /// Restricts stalls, delays, cuts and early ends to the request with this number, from 0. Default: every
-    /// request has them.
-    pub fn faults_only_at(mut self, request: usize) -> Self {
-        self.config.faults_only_at = Some(request);
-        self
-    }
-
-    /// Makes ids and signatures repeatable. Default: they differ between providers of one process.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.config.seed = Some(seed);
         self
     }
 }

@@ -4,14 +4,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    base64,
     check::Context,
     config::{AnswerSignature, Family, Surface},
-    json::{Node, Style},
     request,
     route::Method,
     script::{Say, Turn},
     vault::{Issued, SignedKind},
+};
+use crate::testing::provider::{
+    base64,
+    json::{Node, Style},
 };
 
 /// One message of a stream, or the one message of an answer that is none.
@@ -381,8 +383,7 @@ impl Speaker<'_> {
 
     fn native(&mut self, field: &'static str, content: &[(&'static str, Node)], signed: bool) {
         let mut content = content.to_vec();
-        let plain =
-            Style { pretty: false, heavy: false }.write(&Node::Object(vec![(field, Node::Object(content.clone()))]));
+        let plain = Style::GOOGLE.write(&Node::Object(vec![(field, Node::Object(content.clone()))]));
         if field == "toolCall" {
             self.tool_id = self.context.vault.name(8);
         }

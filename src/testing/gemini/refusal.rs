@@ -2,10 +2,8 @@
 
 use http::StatusCode;
 
-use super::{
-    config::{Refusals, Surface},
-    json::{Node, Style},
-};
+use super::config::{Refusals, Surface};
+use crate::testing::provider::json::{Node, Style};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

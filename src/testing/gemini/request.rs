@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{base64, refusal::Refusal};
+use super::refusal::Refusal;
+use crate::testing::provider::base64;
 
 #[derive(Debug)]
 pub(super) struct Content {

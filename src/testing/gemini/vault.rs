@@ -3,18 +3,13 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::Value;
 
-use super::{
-    base64,
-    config::{Family, Surface},
-};
+use super::config::{Family, Surface};
+use crate::testing::provider::{Random, base64};
 
 /// What kind of part a signature was issued for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,8 +60,7 @@ impl fmt::Debug for Issued {
 }
 
 pub(super) struct Vault {
-    seed: [u8; 32],
-    drawn: AtomicU64,
+    random: Random,
     held: Mutex<Held>,
 }
 
@@ -79,39 +73,21 @@ struct Held {
 impl Vault {
     /// A vault whose signatures follow from `seed`, or differ from those of every other vault of this process.
     pub(super) fn new(seed: Option<u64>) -> Self {
-        static VAULTS: AtomicU64 = AtomicU64::new(0);
-        let mut material = [0; 9];
-        let number = match seed {
-            Some(seed) => seed,
-            None => {
-                material[8] = 1;
-                VAULTS.fetch_add(1, Ordering::Relaxed)
-            }
-        };
-        material[..8].copy_from_slice(&number.to_le_bytes());
-        Self { seed: *blake3::hash(&material).as_bytes(), drawn: AtomicU64::new(0), held: Mutex::default() }
+        Self { random: Random::new(seed), held: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn random(&self) -> blake3::OutputReader {
-        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
-        blake3::Hasher::new_keyed(&self.seed).update(&number.to_le_bytes()).finalize_xof()
-    }
-
     /// A random name of `length` characters out of `a-z0-9`.
     pub(super) fn name(&self, length: usize) -> String {
-        const LETTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        let mut bytes = vec![0; length];
-        self.random().fill(&mut bytes);
-        bytes.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+        self.random.name(length)
     }
 
     /// Issues a signature of about `size` bytes (0: 156 to 1,500), in the shape of the family and surface.
     pub(super) fn issue(&self, mut issued: Issued, family: Family, size: usize) -> String {
-        let mut random = self.random();
+        let mut random = self.random.draw();
         let mut draw = [0; 4];
         random.fill(&mut draw);
         let draw = u32::from_le_bytes(draw) as usize;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// JSON whose object keys keep the order in which they were given.
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Object(Vec<(&'static str, Node)>),
     Array(Vec<Node>),
     Value(Value),
@@ -20,15 +20,25 @@ impl<T: Into<Value>> From<T> for Node {
 
 /// How JSON is laid out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
-    /// One member a line, two spaces deep; otherwise all on one line. A colon is followed by a space in both.
-    pub(super) pretty: bool,
+pub(crate) struct Style {
+    /// One member a line, two spaces deep; otherwise all on one line.
+    pub(crate) pretty: bool,
+    /// A colon is followed by a space.
+    pub(crate) spaced: bool,
+    /// Escape what means something in HTML.
+    pub(crate) html: bool,
     /// Escape everything that may be escaped.
-    pub(super) heavy: bool,
+    pub(crate) heavy: bool,
 }
 
 impl Style {
-    pub(super) fn write(self, node: &Node) -> String {
+    /// Nothing that need not be.
+    pub(crate) const COMPACT: Self = Self { pretty: false, spaced: false, html: false, heavy: false };
+
+    /// As Google's servers write it.
+    pub(crate) const GOOGLE: Self = Self { spaced: true, html: true, ..Self::COMPACT };
+
+    pub(crate) fn write(self, node: &Node) -> String {
         let mut out = String::new();
         self.node(node, 0, &mut out);
         out
@@ -40,7 +50,7 @@ impl Style {
                 let members = members.iter().map(|(key, member)| (*key, member));
                 self.list(('{', '}'), members, depth, out, |style, (key, member), out| {
                     style.string(key, out);
-                    out.push_str(": ");
+                    out.push_str(style.colon());
                     style.node(member, depth + 1, out);
                 });
             }
@@ -58,7 +68,7 @@ impl Style {
             Value::Object(members) => {
                 self.list(('{', '}'), members.iter(), depth, out, |style, (key, member), out| {
                     style.string(key, out);
-                    out.push_str(": ");
+                    out.push_str(style.colon());
                     style.value(member, depth + 1, out);
                 });
             }
@@ -96,6 +106,10 @@ impl Style {
         out.push(close);
     }
 
+    fn colon(self) -> &'static str {
+        if self.spaced { ": " } else { ":" }
+    }
+
     fn line(self, depth: usize, out: &mut String) {
         if self.pretty {
             out.push('\n');
@@ -115,7 +129,7 @@ impl Style {
                 '\r' => out.push_str("\\r"),
                 '\t' => out.push_str("\\t"),
                 '/' if self.heavy => out.push_str("\\/"),
-                '<' | '>' | '&' | '\'' => unit(character as u16, out),
+                '<' | '>' | '&' | '\'' if self.html || self.heavy => unit(character as u16, out),
                 '=' | '+' if self.heavy => unit(character as u16, out),
                 character if character.is_control() || (self.heavy && !character.is_ascii()) => {
                     for code in character.encode_utf16(&mut [0; 2]) {
@@ -134,7 +148,7 @@ fn unit(code: u16, out: &mut String) {
 }
 
 /// The first object key that `text`, which is valid JSON, gives twice in one object.
-pub(super) fn repeated_key(text: &str) -> Option<String> {
+pub(crate) fn repeated_key(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut open: Vec<Option<HashSet<String>>> = Vec::new();
     let mut at = 0;
@@ -171,7 +185,7 @@ pub(super) fn repeated_key(text: &str) -> Option<String> {
 }
 
 /// Whether two values mean the same: numbers by value, exactly; the order of keys does not count.
-pub(super) fn same(one: &Value, other: &Value) -> bool {
+pub(crate) fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {
             let integer = |number: &serde_json::Number| {
@@ -211,9 +225,9 @@ mod tests {
             ("b", Node::Array(vec![1.into(), Node::Object(vec![])])),
             ("a", json!({"x": "<天\u{1}>"}).into()),
         ]);
-        let compact = Style { pretty: false, heavy: false };
-        assert_eq!(compact.write(&node), "{\"b\": [1,{}],\"a\": {\"x\": \"\\u003c天\\u0001\\u003e\"}}");
-        let pretty = Style { pretty: true, heavy: false };
+        assert_eq!(Style::COMPACT.write(&node), "{\"b\":[1,{}],\"a\":{\"x\":\"<天\\u0001>\"}}");
+        assert_eq!(Style::GOOGLE.write(&node), "{\"b\": [1,{}],\"a\": {\"x\": \"\\u003c天\\u0001\\u003e\"}}");
+        let pretty = Style { pretty: true, ..Style::GOOGLE };
         assert_eq!(
             pretty.write(&Node::Object(vec![("a", Node::Array(vec![true.into()]))])),
             "{\n  \"a\": [\n    true\n  ]\n}"
@@ -223,7 +237,7 @@ mod tests {
     #[test]
     fn heavy_escapes_mean_the_same_text() {
         let text = "a/b+c=d '天气' \u{1f600} \"\\\n";
-        let heavy = Style { pretty: false, heavy: true }.write(&text.into());
+        let heavy = Style { heavy: true, ..Style::GOOGLE }.write(&text.into());
         assert!(heavy.is_ascii() && !heavy.contains('+') && !heavy.contains('='));
         assert_eq!(serde_json::from_str::<String>(&heavy).unwrap(), text);
     }

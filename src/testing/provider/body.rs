@@ -16,7 +16,7 @@ use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
-use super::config::{Chunks, Config};
+use super::delivery::{Chunks, Delivery};
 
 /// A connection that broke, or a request that could not be read.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub struct ProviderError {
 }
 
 impl ProviderError {
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self { what, source: None }
     }
 
-    pub(super) fn because(what: &'static str, source: Box<dyn StdError + Send + Sync>) -> Self {
+    pub(crate) fn because(what: &'static str, source: Box<dyn StdError + Send + Sync>) -> Self {
         Self { what, source: Some(source) }
     }
 }
@@ -63,8 +63,8 @@ pub struct ProviderBody {
 
 impl ProviderBody {
     /// A body of these chunks, with the frames and, if `faulty`, the accidents that are configured.
-    pub(super) fn new(chunks: Vec<Vec<u8>>, stream: bool, config: &Config, faulty: bool) -> Self {
-        let mut chunks: Vec<Bytes> = match config.chunks {
+    pub(crate) fn new(chunks: Vec<Vec<u8>>, stream: bool, delivery: &Delivery, faulty: bool) -> Self {
+        let mut chunks: Vec<Bytes> = match delivery.chunks {
             Chunks::Events => chunks.into_iter().map(Bytes::from).collect(),
             Chunks::Whole => vec![chunks.concat().into()],
             Chunks::Bytes(size) => {
@@ -77,11 +77,11 @@ impl ProviderBody {
         };
         chunks.retain(|chunk| !chunk.is_empty());
         let mut steps = VecDeque::new();
-        let mut left = config.cut_after.filter(|_| faulty).unwrap_or(usize::MAX);
+        let mut left = delivery.cut_after.filter(|_| faulty).unwrap_or(usize::MAX);
         let mut cut = false;
         let count = chunks.len();
         let pauses = |at: usize, steps: &mut VecDeque<Step>| {
-            for (_, pause) in config.stalls.iter().filter(|(before, _)| faulty && *before == at) {
+            for (_, pause) in delivery.stalls.iter().filter(|(before, _)| faulty && *before == at) {
                 steps.push_back(Step::Pause(*pause));
             }
         };
@@ -102,13 +102,13 @@ impl ProviderBody {
         }
         if !cut {
             pauses(count, &mut steps);
-            if config.trailers {
+            if delivery.trailers {
                 let mut trailers = HeaderMap::new();
                 trailers.insert(HeaderName::from_static("x-provider-trailer"), HeaderValue::from_static("end"));
                 steps.push_back(Step::Trailers(trailers));
             }
         }
-        let exact = (!stream && !config.trailers).then_some(exact);
+        let exact = (!stream && !delivery.trailers).then_some(exact);
         Self { steps, pause: None, exact }
     }
 }
@@ -158,7 +158,7 @@ impl fmt::Debug for ProviderBody {
 }
 
 /// Compresses chunk for chunk, so that each can be read when it comes.
-pub(super) fn gzip(chunks: Vec<Vec<u8>>) -> std::io::Result<Vec<Vec<u8>>> {
+pub(crate) fn gzip(chunks: Vec<Vec<u8>>) -> std::io::Result<Vec<Vec<u8>>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let mut out = Vec::with_capacity(chunks.len() + 1);
     for chunk in chunks {
