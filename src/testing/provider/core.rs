@@ -146,7 +146,7 @@ impl<F: Fake> Core<F> {
         if let Some(status) = failure {
             return self.fake.outage(status);
         }
-        let answer = self.fake.answer(&Incoming { parts, body, end_early: self.delivery.end_early && faulty });
+        let answer = self.fake.answer(&Incoming { parts, body, faulty, end_early: self.delivery.end_early && faulty });
         let counter = if answer.refusal.is_some() { &self.refused } else { &self.accepted };
         counter.fetch_add(1, Ordering::SeqCst);
         answer

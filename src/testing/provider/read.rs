@@ -14,6 +14,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) parts: &'a Parts,
     /// As it came, compressed or not.
     pub(crate) body: &'a Bytes,
+    /// It has the accidents that are configured.
+    pub(crate) faulty: bool,
     /// If the answer is a stream, it ends in good order but before its end is announced.
     pub(crate) end_early: bool,
 }
