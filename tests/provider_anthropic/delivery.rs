@@ -41,6 +41,11 @@ async fn relays_pass_the_words_on_with_other_statuses() {
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
     let raw: Value = serde_json::from_str(answer.json()["error"]["metadata"]["raw"].as_str().unwrap()).unwrap();
     assert_eq!(raw["error"]["message"], message);
+    let provider = AnthropicProvider::builder().refusals(Refusals::Bedrock).build();
+    let answer = ask(&provider, &broken(&provider).await).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let said = format!("The model returned the following errors: {message}");
+    assert_eq!(answer.json(), json!({ "message": said }));
     let provider = AnthropicProvider::builder().refusals(Refusals::LiteLlm { status: 500 }).build();
     let answer = ask(&provider, &broken(&provider).await).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);

@@ -250,6 +250,10 @@ async fn messages_and_blocks_are_read_strictly() {
             "messages.0.content.0: Input tag 'reasoning' found using 'type' does not match any of the expected tags",
         ),
         (
+            json!([user("x"), assistant(&[json!({"type": "text", "text": "y", "thought": true})])]),
+            "messages.1.content.0.text.thought: Extra inputs are not permitted",
+        ),
+        (
             json!([{"role": "user", "content": [{"type": "thinking", "thinking": "", "signature": "x"}]}]),
             "messages.0: `thinking` blocks can only be in `assistant` messages",
         ),
@@ -288,6 +292,21 @@ async fn messages_and_blocks_are_read_strictly() {
 }
 
 #[tokio::test]
+async fn blocks_of_other_kinds_are_taken_as_they_are() {
+    let provider = AnthropicProvider::new();
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}});
+    let assistant = assistant(&[
+        json!({"type": "compaction", "content": null, "encrypted_content": "x"}),
+        json!({"type": "server_tool_use", "id": "srvtoolu_1", "name": "bash_code_execution", "input": {}}),
+        json!({"type": "bash_code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {}}),
+        json!({"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "f", "server_name": "s", "input": {}}),
+        json!({"type": "mcp_tool_result", "tool_use_id": "mcptoolu_1", "content": []}),
+        json!({"type": "text", "text": "Done.", "citations": null}),
+    ]);
+    accepted(&ask(&provider, &[json!({"role": "user", "content": [image]}), assistant, user("On")]).await);
+}
+
+#[tokio::test]
 async fn json_is_read_strictly() {
     let provider = AnthropicProvider::new();
     let (history, _) = first_step(&provider).await;
@@ -302,8 +321,7 @@ async fn json_is_read_strictly() {
     let answer = raw(text[..text.len() - 1].to_owned()).await;
     assert!(answer.json()["error"]["message"].as_str().unwrap().starts_with("The request body is not valid JSON: EOF"));
     let short = Request::post(PATH).header("content-length", "12").body(Full::new(Bytes::from(text.clone()))).unwrap();
-    let message =
-        format!("The request body is not valid JSON: content-length is 12, but the body has {} bytes", text.len());
+    let message = format!("content-length is 12, but the body has {} bytes", text.len());
     refused(&send(&provider, short).await, &message);
 }
 

@@ -20,6 +20,8 @@ pub enum Refusals {
         /// Blocks that come first.
         after: usize,
     },
+    /// As Amazon Bedrock does: status 400 and `{"message": "The model returned the following errors: …"}`.
+    Bedrock,
     /// Wrapped by a relay in the manner of OpenRouter, with this status.
     OpenRouter {
         /// The relay's status, as 429 or 502.

@@ -13,7 +13,7 @@ use super::{
     vault::Vault,
 };
 use crate::testing::provider::{
-    Answer, Fake, Incoming,
+    Answer, Fake, Incoming, Unreadable,
     json::{Node, Style},
 };
 
@@ -76,8 +76,10 @@ impl Anthropic {
     }
 
     fn understand(&self, incoming: &Incoming<'_>, route: &Route, progress: &mut Progress) -> Result<Answer, Refusal> {
-        let body =
-            incoming.object().map_err(|why| Refusal::invalid(format!("The request body is not valid JSON: {why}")))?;
+        let body = incoming.object().map_err(|why| match why {
+            Unreadable::Length { .. } => Refusal::invalid(why.to_string()),
+            Unreadable::Json(why) => Refusal::invalid(format!("The request body is not valid JSON: {why}")),
+        })?;
         let asked_for = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
         progress.stream = route.stream.unwrap_or(asked_for);
         let name = route.model.as_deref().or_else(|| body.get("model").and_then(Value::as_str)).unwrap_or_default();

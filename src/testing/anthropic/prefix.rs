@@ -1,6 +1,6 @@
 //! What stands before a block, so that two conversations can be compared.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A conversation without its thoughts: hashes of what each element means.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,16 @@ pub(super) struct Element {
 
 impl Element {
     pub(super) fn new(assistant: bool, block: &Value, at: (usize, usize)) -> Self {
+        let mut block = canonical(block);
+        if let Some(fields) = block.as_object_mut() {
+            // What a client writes for a field without a value, and the short form of a result.
+            fields.retain(|_, value| !value.is_null());
+            if let Some(content) = fields.get_mut("content").filter(|content| content.is_string()) {
+                *content = json!([{"type": "text", "text": content.take()}]);
+            }
+        }
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&[u8::from(assistant)]).update(canonical(block).to_string().as_bytes());
+        hasher.update(&[u8::from(assistant)]).update(block.to_string().as_bytes());
         Self { hash: *hasher.finalize().as_bytes(), at }
     }
 }
@@ -38,7 +46,7 @@ pub(super) enum Difference {
 impl Prefix {
     pub(super) fn new(system: Option<&Value>, tools: Option<&Value>) -> Self {
         let system = match system {
-            Some(Value::String(text)) => serde_json::json!([{"type": "text", "text": text}]),
+            Some(Value::String(text)) => json!([{"type": "text", "text": text}]),
             Some(other) => other.clone(),
             None => Value::Array(Vec::new()),
         };
@@ -94,8 +102,6 @@ fn canonical(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -107,6 +113,17 @@ mod tests {
             Prefix::new(Some(&json!("x")), None).system,
             Prefix::new(Some(&json!([{"type": "text", "text": "x"}])), Some(&json!([]))).system
         );
+    }
+
+    #[test]
+    fn spellings_of_a_block_do_not_count() {
+        let hash = |assistant, block: &Value| Element::new(assistant, block, (0, 0)).hash;
+        let text = json!({"type": "text", "text": "x"});
+        assert_eq!(hash(true, &text), hash(true, &json!({"type": "text", "text": "x", "citations": null})));
+        assert_ne!(hash(true, &text), hash(false, &text));
+        let result = |content: Value| json!({"type": "tool_result", "tool_use_id": "x", "content": content});
+        assert_eq!(hash(false, &result(json!("x"))), hash(false, &result(json!([text]))));
+        assert_ne!(hash(false, &result(json!("x"))), hash(false, &result(json!("y"))));
     }
 
     #[test]

@@ -55,6 +55,10 @@ impl Refusal {
         let (status, node) = match form {
             Refusals::Native | Refusals::StreamEvent { .. } => (self.status, native),
             Refusals::Relayed { status } => (relay(status), native),
+            Refusals::Bedrock => {
+                let message = format!("The model returned the following errors: {}", self.message);
+                (self.status, Node::Object(vec![("message", message.into())]))
+            }
             Refusals::OpenRouter { status } => {
                 let metadata =
                     Node::Object(vec![("raw", style.write(&native).into()), ("provider_name", "Anthropic".into())]);

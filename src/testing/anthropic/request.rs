@@ -257,19 +257,11 @@ fn schema(kind: &str) -> Option<(&'static [&'static str], &'static [&'static str
     })
 }
 
-/// Types that are taken without a look inside.
-const OTHERS: [&str; 10] = [
-    "image",
-    "document",
-    "search_result",
-    "container_upload",
-    "compaction",
-    "fallback",
-    "mcp_tool_use",
-    "mcp_tool_result",
-    "web_fetch_tool_result",
-    "code_execution_tool_result",
-];
+/// Whether a type is taken without a look inside.
+fn is_opaque(kind: &str) -> bool {
+    let others = ["image", "document", "search_result", "container_upload", "compaction", "fallback"];
+    others.contains(&kind) || kind.starts_with("mcp_") || kind.ends_with("_tool_result")
+}
 
 fn block(value: &Value, place: (usize, usize)) -> Result<Data, Refusal> {
     let at = path(place);
@@ -279,7 +271,7 @@ fn block(value: &Value, place: (usize, usize)) -> Result<Data, Refusal> {
         return Err(required(&format!("{at}.type")));
     };
     let Some((needed, allowed)) = schema(kind) else {
-        if OTHERS.contains(&kind) {
+        if is_opaque(kind) {
             return Ok(Data::Other(kind.to_owned()));
         }
         return Err(Refusal::invalid(format!(
