@@ -59,6 +59,17 @@ async fn its_thinking_stands_where_it_stood_among_what_is_left() {
 }
 
 #[tokio::test]
+async fn equal_text_on_both_sides_of_a_thought_is_told_apart() {
+    let provider = says([Say::text("Hm."), Say::thinking("One."), Say::text("Hm.")]).build();
+    let blocks = post(&provider, PATH, &adaptive(&[user("Go")])).await.content();
+    let again = |places: &[usize]| adaptive(&[user("Go"), assistant(&pick(&blocks, places)), user("On")]);
+    for places in [&[0, 1, 2][..], &[1, 2], &[0, 1]] {
+        accepted(&post(&provider, PATH, &again(places)).await);
+    }
+    refused(&post(&provider, PATH, &again(&[0, 2, 1])).await, &modified("messages.1.content.2"));
+}
+
+#[tokio::test]
 async fn its_thinking_is_unchanged() {
     let (provider, mut blocks) = interleaved().await;
     for text in ["", "One", "One. ", "One.\n"] {

@@ -81,6 +81,8 @@ async fn blocks_of_earlier_turns_may_be_left_out_but_not_changed() {
     refused(&ask(&provider, &history(&swapped)).await, &invalid("messages.1.content.0"));
     let twice = [&first[0], &first[0], &first[1], &first[2], &first[3]].map(Clone::clone);
     refused(&ask(&provider, &history(&twice)).await, &invalid("messages.1.content.1"));
+    let copied = [user("1"), assistant(&first), user("2"), assistant(&first), user("3")];
+    refused(&ask(&provider, &copied).await, &invalid("messages.3.content.0"));
     let among_others = [first[0].clone(), json!({"type": "text", "text": "Quite another answer."})];
     refused(&ask(&provider, &history(&among_others)).await, &invalid("messages.1.content.0"));
     let merged =
