@@ -1,6 +1,7 @@
 //! What it takes to test an integration, or a store of one's own, without a network.
 
 pub mod anthropic;
+pub mod chat;
 pub mod gemini;
 mod provider;
 pub mod store_contract;
