@@ -163,6 +163,9 @@ async fn streams_of_copilot_groq_and_mistral() {
     let deltas = ask_stream(&says(Flavour::Copilot, turn()).build(), &[user("Go")]).await.deltas(0);
     assert_eq!(deltas[1]["reasoning_text"], "Hm.");
     assert!(deltas[2]["reasoning_opaque"].is_string() && deltas[3]["content"] == "Yes.");
+    let late = says(Flavour::Copilot, turn()).metadata_deltas(true).build();
+    let deltas = ask_stream(&late, &[user("Go")]).await.deltas(0);
+    assert!(deltas[2]["content"] == "Yes." && deltas[3]["reasoning_opaque"].is_string());
 
     let deltas = ask_stream(&says(Flavour::Groq, turn()).build(), &[user("Go")]).await.deltas(0);
     assert_eq!(deltas[1], json!({"reasoning": "Hm.", "channel": "analysis"}));

@@ -123,7 +123,7 @@ impl Builder {
     }
 
     /// Whether streams of [`Flavour::Gemini`] and [`Flavour::Vertex`] carry a signature in a delta of its own, behind
-    /// the one that it belongs to. Default: `false`.
+    /// the one that it belongs to, and those of [`Flavour::Copilot`] the opaque value behind all else. Default: `false`.
     pub fn metadata_deltas(mut self, metadata: bool) -> Self {
         self.config.metadata_deltas = metadata;
         self

@@ -208,7 +208,7 @@ impl Frame<'_> {
 
     /// What one choice says, delta for delta, without the last one that only finishes.
     fn deltas(&self, spoken: &Spoken) -> Vec<Node> {
-        let mut writer = Writer { frame: self, spoken, deltas: Vec::new(), call: 0, detail: 0 };
+        let mut writer = Writer { frame: self, spoken, deltas: Vec::new(), call: 0, detail: 0, sealed: false };
         writer.open();
         let last_text = spoken.says.iter().rposition(|say| matches!(say, Say::Text(_)));
         for (at, say) in spoken.says.iter().enumerate() {
@@ -254,6 +254,8 @@ struct Writer<'a> {
     call: usize,
     /// Entries of details that were written.
     detail: usize,
+    /// Whether the opaque value was written.
+    sealed: bool,
 }
 
 impl Writer<'_> {
@@ -289,6 +291,7 @@ impl Writer<'_> {
 
     /// Whatever is left to be said before the finish reason.
     fn close(&mut self) {
+        self.opaque();
         while let Some(entry) = self.next_detail() {
             self.entry(entry);
         }
@@ -352,8 +355,8 @@ impl Writer<'_> {
                 for piece in frame.pieces(thought) {
                     self.push(vec![("content", null()), ("reasoning_text", piece.into())]);
                 }
-                if let (true, State::Opaque { opaque, .. }) = (self.is_last_reasoning(closes), &self.spoken.state) {
-                    self.push(vec![("content", null()), ("reasoning_opaque", opaque.as_str().into())]);
+                if closes && !frame.config.metadata_deltas {
+                    self.opaque();
                 }
             }
             Manner::Chunks => {
@@ -370,13 +373,14 @@ impl Writer<'_> {
         }
     }
 
-    /// The opaque value comes once, behind the first run of reasoning.
-    fn is_last_reasoning(&self, closes: bool) -> bool {
-        let mut written = self.deltas.iter().filter_map(|delta| match delta {
-            Node::Object(fields) => Some(fields),
-            _ => None,
-        });
-        closes && !written.any(|fields| fields.iter().any(|(name, _)| *name == "reasoning_opaque"))
+    /// The opaque value, once.
+    fn opaque(&mut self) {
+        if let State::Opaque { opaque, .. } = &self.spoken.state
+            && !self.sealed
+        {
+            self.sealed = true;
+            self.push(vec![("content", null()), ("reasoning_opaque", opaque.as_str().into())]);
+        }
     }
 
     /// The entries that belong to one thought.
