@@ -206,9 +206,13 @@ async fn those_who_do_not_refuse_count() {
         let foreign = json!({"role": "assistant", "content": "Other.", field: "Elsewhere."});
         accepted(&ask(&provider, &[user("Go"), foreign, user("On")]).await);
         assert_eq!(counts(), (6, 2, 1));
+        // But what was thought here does not belong there.
+        let moved = json!({"role": "assistant", "content": "Other.", field: history[1][field]});
+        accepted(&ask(&provider, &[user("Go"), moved, user("On")]).await);
+        assert_eq!(counts(), (6, 3, 1));
         provider.revoke_state();
         accepted(&ask(&provider, &history).await);
-        assert_eq!(counts(), (6, 2, 1));
+        assert_eq!(counts(), (6, 3, 1));
         assert_eq!(provider.refused(), 0);
     }
 }
@@ -224,6 +228,29 @@ async fn minimax_counts_whole_entries() {
     history[3] = without(&history[3], "reasoning_details");
     accepted(&ask(&provider, &history).await);
     assert_eq!(counts(), (3, 1, 1));
+    let details = provider.issued()[0].message["reasoning_details"].clone();
+    let mut other = json!({"role": "assistant", "content": "Other.", "reasoning_details": details});
+    accepted(&ask(&provider, &[user("Go"), other.clone(), user("On")]).await);
+    assert_eq!(counts(), (3, 2, 1));
+    other["reasoning_details"][0]["text"] = json!("Elsewhere.");
+    accepted(&ask(&provider, &[user("Go"), other, user("On")]).await);
+    assert_eq!(counts(), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn ids_tell_equal_calls_apart() {
+    let turn = |thought: &str| Turn::new([Say::reasoning(thought), Say::call("f", json!({}))]);
+    let provider = script([turn("First."), turn("Second.")]).flavour(Flavour::Glm).build();
+    let mut history = first_step(&provider, "m").await;
+    let message = ask(&provider, &history).await.message(0);
+    history.extend(std::iter::once(message.clone()).chain(results(&message)));
+    let before = provider.restored();
+    accepted(&ask(&provider, &history).await);
+    assert_eq!((provider.restored() - before, provider.altered()), (2, 0));
+    history[1]["reasoning_content"] = json!("Second.");
+    history[3]["reasoning_content"] = json!("First.");
+    accepted(&ask(&provider, &history).await);
+    assert_eq!((provider.restored() - before, provider.altered()), (2, 2));
 }
 
 #[tokio::test]

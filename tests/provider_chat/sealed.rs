@@ -38,10 +38,14 @@ async fn gemini_demands_the_signature_of_the_first_call_of_the_current_turn() {
     let said = error["message"].as_str().unwrap();
     assert!(said.starts_with("Function call is missing a thought_signature in functionCall parts."), "{said}");
     assert!(said.contains("function call `default_api:get_weather` , position 2."), "{said}");
+    // Text before it, in a message of its own, changes nothing.
+    let mut led = stripped.clone();
+    led.insert(1, json!({"role": "assistant", "content": "Well,"}));
+    refused(&ask(&provider, &led).await, "position 3.");
     // An older turn does not matter.
     stripped.push(user("Never mind."));
     accepted(&ask(&provider, &stripped).await);
-    assert_eq!(provider.missing(), 2);
+    assert_eq!(provider.missing(), 3);
     let strict = gemini().demand(Demand::ToolCalls).build();
     refused(&ask(&strict, &stripped).await, "missing a thought_signature");
 }
@@ -121,13 +125,23 @@ async fn only_the_first_of_parallel_calls_is_signed() {
     let history = first_step(&provider, "m").await;
     assert!(history[1]["tool_calls"][1].get("extra_content").is_none());
     accepted(&ask(&provider, &history).await);
+    let mut second = history.clone();
+    second[1] = unsigned(&history[1]);
+    second[1]["tool_calls"][1]["extra_content"] = json!({"google": {"thought_signature": SKIP}});
+    refused(&ask(&provider, &second).await, "position 2.");
+    assert_eq!(provider.missing(), 1);
     let part = |at: usize| json!({"role": "assistant", "tool_calls": [history[1]["tool_calls"][at]]});
     let mut split = [user("Go"), part(0), history[2].clone(), part(1), history[3].clone()];
     // Split over two steps, the second has no signature that could be restored.
     refused(&ask(&provider, &split).await, "position 4.");
-    assert_eq!(provider.missing(), 0);
+    assert_eq!(provider.missing(), 1);
     split[3]["tool_calls"][0]["extra_content"] = json!({"google": {"thought_signature": SKIP}});
     accepted(&ask(&provider, &split).await);
+    // Of two parts without any, only the first one misses its own.
+    let [question, one, two, three, four] = split;
+    let old = [question, unsigned(&one), two, unsigned(&three), four, user("On")];
+    accepted(&ask(&provider, &old).await);
+    assert_eq!(provider.missing(), 2);
 }
 
 #[tokio::test]
@@ -166,14 +180,21 @@ async fn old_signatures_stand_on_the_message() {
 
 #[tokio::test]
 async fn credentials_bind_when_asked_to() {
-    for (bind, status) in [(false, StatusCode::OK), (true, StatusCode::BAD_REQUEST)] {
-        let provider = gemini().bind_credentials(bind).build();
-        let history = first_step(&provider, "m").await;
-        let text = body("m", &history).to_string();
-        let request = Request::post(PATH).header("authorization", "Bearer other").body(Full::from(text)).unwrap();
-        assert_eq!(send(&provider, request).await.status, status);
-        accepted(&ask(&provider, &history).await);
+    for flavour in [Flavour::Gemini, Flavour::Copilot, Flavour::OpenRouter] {
+        for (bind, status) in [(false, StatusCode::OK), (true, StatusCode::BAD_REQUEST)] {
+            let provider = ChatProvider::builder().flavour(flavour).bind_credentials(bind).build();
+            let history = first_step(&provider, "anthropic/c").await;
+            let text = body("anthropic/c", &history).to_string();
+            let request = Request::post(PATH).header("authorization", "Bearer other").body(Full::from(text)).unwrap();
+            assert_eq!(send(&provider, request).await.status, status, "{flavour:?}");
+            accepted(&post(&provider, &body("anthropic/c", &history)).await);
+        }
     }
+    let provider = ChatProvider::builder().flavour(Flavour::Glm).bind_credentials(true).build();
+    let text = body("m", &first_step(&provider, "m").await).to_string();
+    let request = Request::post(PATH).header("authorization", "Bearer other").body(Full::from(text)).unwrap();
+    accepted(&send(&provider, request).await);
+    assert_eq!((provider.restored(), provider.altered()), (0, 1));
 }
 
 #[tokio::test]

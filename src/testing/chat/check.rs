@@ -389,7 +389,7 @@ impl History<'_> {
         let calls = !said.calls.is_empty();
         match self.rules.demand {
             Demand::Nothing => false,
-            Demand::CurrentTurn => calls && !said.old && !said.continues,
+            Demand::CurrentTurn => calls && !said.old,
             Demand::ToolCalls => calls,
             Demand::WithTools => asked.has_tools,
             Demand::Issued => known,

@@ -123,7 +123,7 @@ impl Upstream {
 pub enum Demand {
     /// None: absent state is only counted.
     Nothing,
-    /// Those that call a tool and follow the last message of the user; of neighbours, the first one.
+    /// Those that call a tool and follow the last message of the user.
     CurrentTurn,
     /// Those that call a tool.
     ToolCalls,
