@@ -207,6 +207,11 @@ async fn what_was_never_issued_is_refused() {
     let mut foreign = json!({"role": "assistant", "content": "Other."});
     accepted(&post(&provider, &body(CLAUDE, &[user("Go"), foreign.clone(), user("On")])).await);
     foreign["reasoning_details"] = json!([{"type": "reasoning.text", "text": "x", "signature": "AAAA"}]);
+    raw(&provider, CLAUDE, &[user("Go"), foreign.clone(), user("On")]).await;
+    raw(&provider, "deepseek/d", &[user("Go"), foreign.clone(), user("On")]).await;
+    // Clear text cannot be told from text that was issued elsewhere.
+    foreign["reasoning_details"] = json!([{"type": "reasoning.text", "text": "x", "format": "unknown", "index": 0}]);
+    accepted(&post(&provider, &body("deepseek/d", &[user("Go"), foreign.clone(), user("On")])).await);
     raw(&provider, CLAUDE, &[user("Go"), foreign, user("On")]).await;
     let history = first_step(&provider, CLAUDE).await;
     provider.revoke_state();
