@@ -4,4 +4,5 @@ pub mod anthropic;
 pub mod chat;
 pub mod gemini;
 mod provider;
+pub mod responses;
 pub mod store_contract;
