@@ -108,7 +108,12 @@ pub(crate) enum Payload<'a> {
     Assembled(Vec<u8>),
     /// Named JSON values, compared in canonical form and in this order.
     Fields(&'static str, Vec<(&'static str, &'a [u8])>),
+    /// A JSON value, compared by what this leaves of it.
+    Reduced(&'a [u8], Reduction),
 }
+
+/// Leaves of a JSON value what it is compared by; `None` if it cannot be read.
+pub(crate) type Reduction = fn(&[u8]) -> Option<Vec<u8>>;
 
 /// Where a part's state stands, or would stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +207,7 @@ impl Payload<'_> {
             Self::Uri(uri) => fingerprint::bytes(key, Tag::Uri, &uri.decode()),
             Self::Json(_) | Self::Assembled(_) => fingerprint::json(key, tag, self.json()),
             Self::Fields(tag, fields) => return fingerprint::fields(key, tag, fields),
+            Self::Reduced(value, reduction) => fingerprint::json(key, tag, Some(&reduction(value)?)),
         })
     }
 }

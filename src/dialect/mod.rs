@@ -5,6 +5,7 @@
 //! It knows no store and no HTTP client. To add one, write a file with an implementation of
 //! [`Dialect`] and name it in [`all`].
 
+mod anthropic;
 mod cloud_code;
 mod gemini;
 mod history;
@@ -317,5 +318,5 @@ pub(crate) struct Progress {
 
 /// Every dialect, in the order in which they are asked.
 pub(crate) fn all() -> &'static [&'static dyn Dialect] {
-    &[&gemini::Gemini, &cloud_code::CloudCode]
+    &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic]
 }

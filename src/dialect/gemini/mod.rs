@@ -8,6 +8,8 @@ mod placeholder;
 pub(super) mod request;
 pub(super) mod response;
 
+pub(super) use self::placeholder::is_placeholder;
+
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;

@@ -1,0 +1,667 @@
+//! Reads what a model answers into the parts of a turn.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{reduce, request};
+use crate::{
+    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    ledger::{
+        Alternative, Item, Kind, TurnPart,
+        few::Few,
+        fingerprint::{Running, Tag},
+    },
+    scope::HashKey,
+    wire::json::{Cursor, Str, is_utf8},
+};
+
+/// Reads the events of one response, or the one document that it is.
+pub(super) struct MessagesRecorder {
+    learner: Learner,
+    blocks: BTreeMap<u32, Block>,
+    /// The text that ended last, if another one may follow it right away.
+    tail: Option<(u32, Running)>,
+    ended: bool,
+    bound: bool,
+    unobservable: bool,
+    over_bounds: bool,
+}
+
+/// What is to be known to make parts of blocks.
+struct Learner {
+    key: HashKey,
+    limits: RecorderLimits,
+    defaults: Arc<ToolDefaults>,
+    bytes: usize,
+    /// Thinking was too large to be kept. Without it, the rest of the turn's must not go back either.
+    gap: bool,
+}
+
+/// A block of the answer.
+enum Block {
+    Open(Box<Growing>),
+    Done(Few<TurnPart>),
+}
+
+/// A block of which more may come.
+enum Growing {
+    Text(Text),
+    Thinking {
+        /// The escaped text and signature.
+        text: Vec<u8>,
+        signature: Vec<u8>,
+    },
+    Other {
+        /// The block as it began.
+        raw: Vec<u8>,
+        /// The arguments of a call, or the members of its only delta.
+        rest: Rest,
+    },
+}
+
+#[derive(Default)]
+enum Rest {
+    #[default]
+    None,
+    Input(Vec<u8>),
+    Members(Vec<u8>),
+    /// Something that is not understood.
+    Unclear,
+}
+
+struct Text {
+    own: Running,
+    /// The hash of this text and of those before it with nothing in between: some clients merge them.
+    joined: Option<Running>,
+    is_empty: bool,
+    /// The escaped text and the citations, where these may have opaque fields.
+    cited: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The members of an event, or of a document, that say something.
+#[derive(Default)]
+struct Event<'a> {
+    kind: Option<Str<'a>>,
+    index: Option<Range<usize>>,
+    block: Option<Range<usize>>,
+    delta: Option<Range<usize>>,
+    message: Option<Range<usize>>,
+    content: Option<Range<usize>>,
+    error: Option<Range<usize>>,
+    transformations: Option<Range<usize>>,
+}
+
+fn set<T>(field: &mut Option<T>, value: T) -> Result<(), Unreadable> {
+    if field.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
+}
+
+impl<'a> Event<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Unreadable> {
+        let mut event = Self::default();
+        cursor.object(|cursor, key| match &*key.decode() {
+            b"type" if cursor.peek() == Some(b'"') => set(&mut event.kind, cursor.string()?.0),
+            b"index" => set(&mut event.index, cursor.skip()?),
+            b"content_block" => set(&mut event.block, cursor.skip()?),
+            b"delta" => set(&mut event.delta, cursor.skip()?),
+            b"message" => set(&mut event.message, cursor.skip()?),
+            b"content" => set(&mut event.content, cursor.skip()?),
+            b"error" => set(&mut event.error, cursor.skip()?),
+            b"input_transformations" => set(&mut event.transformations, cursor.skip()?),
+            _ => Ok(()),
+        })?;
+        Ok(event)
+    }
+
+    fn index(&self, json: &[u8]) -> Result<u32, Unreadable> {
+        let digits = self.index.clone().and_then(|span| json.get(span)).ok_or(Unreadable)?;
+        str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).ok_or(Unreadable)
+    }
+}
+
+impl MessagesRecorder {
+    pub(super) fn new(key: &HashKey, limits: RecorderLimits, defaults: Arc<ToolDefaults>) -> Self {
+        Self {
+            learner: Learner { key: key.clone(), limits, defaults, bytes: 0, gap: false },
+            blocks: BTreeMap::new(),
+            tail: None,
+            ended: false,
+            bound: false,
+            unobservable: false,
+            over_bounds: false,
+        }
+    }
+
+    fn read(&mut self, json: &[u8], progress: &mut Progress) -> Result<(), Unreadable> {
+        let mut cursor = Cursor::new(json);
+        if cursor.peek() != Some(b'{') {
+            cursor.skip()?;
+            return Ok(cursor.end()?);
+        }
+        let event = Event::read(&mut cursor)?;
+        cursor.end()?;
+        if let Some(span) = &event.transformations {
+            self.bound |= speaks_of_prefix(&json[span.clone()]);
+        }
+        progress.error |= event.error.as_ref().is_some_and(|span| &json[span.clone()] != b"null");
+        match event.kind.map(|kind| kind.decode()).as_deref() {
+            Some(b"message_start") => {
+                if let Some(span) = event.message {
+                    self.message(json, span)?;
+                }
+            }
+            Some(b"content_block_start") => {
+                let index = event.index(json)?;
+                let block = event.block.ok_or(Unreadable)?;
+                self.start(index, json, block)?;
+            }
+            Some(b"content_block_delta") => {
+                let index = event.index(json)?;
+                let delta = event.delta.ok_or(Unreadable)?;
+                self.delta(index, json, delta)?;
+            }
+            Some(b"content_block_stop") => {
+                let index = event.index(json)?;
+                progress.changed |= self.stop(index)?;
+            }
+            Some(b"message_stop") => self.ended = true,
+            Some(b"error") => progress.error = true,
+            Some(b"message") | None => {
+                if let Some(content) = event.content.filter(|span| json[span.start] == b'[') {
+                    self.document(json, content.start)?;
+                    self.ended = true;
+                    progress.changed = true;
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The message with which a stream starts has no blocks yet; it may say what the provider did to the request.
+    fn message(&mut self, json: &[u8], span: Range<usize>) -> Result<(), Unreadable> {
+        let mut cursor = Cursor::at(json, span.start);
+        if cursor.peek() != Some(b'{') {
+            return Ok(());
+        }
+        // A second answer in one stream is nothing that is understood.
+        if !self.blocks.is_empty() {
+            return Err(Unreadable);
+        }
+        let transformations = Event::read(&mut cursor)?.transformations;
+        self.bound |= transformations.is_some_and(|span| speaks_of_prefix(&json[span]));
+        Ok(())
+    }
+
+    /// All blocks of a response that is one document.
+    fn document(&mut self, json: &[u8], at: usize) -> Result<(), Unreadable> {
+        if !self.blocks.is_empty() {
+            return Err(Unreadable);
+        }
+        let mut index = 0;
+        Cursor::at(json, at).array(|cursor| {
+            let part = request::block(cursor, 0)?;
+            let raw = &json[part.span.clone()];
+            if let Some((text, citations)) = text_of(raw)? {
+                let mut begun = self.begin_text(index);
+                begun.take_in(&text);
+                begun.cited = citations.map(|citations| (text.raw().to_vec(), raw[citations].to_vec()));
+                self.end_text(index, begun, Some(raw))?;
+            } else {
+                self.tail = None;
+                let parts = self.learner.parts(raw)?;
+                self.blocks.insert(index, Block::Done(parts));
+            }
+            index += 1;
+            Ok::<_, Unreadable>(())
+        })?;
+        Ok(())
+    }
+
+    fn start(&mut self, index: u32, json: &[u8], span: Range<usize>) -> Result<(), Unreadable> {
+        if self.blocks.contains_key(&index) {
+            return Err(Unreadable);
+        }
+        let raw = &json[span];
+        let part = request::block(&mut Cursor::new(raw), 0)?;
+        let growing = if let Some((text, citations)) = text_of(raw)? {
+            let mut begun = self.begin_text(index);
+            begun.take_in(&text);
+            if let Some(citations) = citations {
+                self.learner.bytes += text.raw().len();
+                begun.cited = Some((text.raw().to_vec(), elements(&raw[citations]).to_vec()));
+            }
+            Growing::Text(begun)
+        } else {
+            self.tail = None;
+            match (part.kind, &part.payload) {
+                // Of thinking that is not shown, nothing may come but the signature.
+                (PartKind::Thought, Payload::Text(text)) if !is_redacted(raw) => {
+                    let signature = match &part.slot {
+                        Slot::Held(span) => raw[span.start + 1..span.end - 1].to_vec(),
+                        _ => Vec::new(),
+                    };
+                    self.learner.bytes += text.raw().len() + signature.len();
+                    Growing::Thinking { text: text.raw().to_vec(), signature }
+                }
+                _ => {
+                    self.learner.bytes += raw.len();
+                    Growing::Other { raw: raw.to_vec(), rest: Rest::None }
+                }
+            }
+        };
+        self.blocks.insert(index, Block::Open(Box::new(growing)));
+        Ok(())
+    }
+
+    fn delta(&mut self, index: u32, json: &[u8], span: Range<usize>) -> Result<(), Unreadable> {
+        // What belongs to a block that did not begin, or is over, makes no sense.
+        let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return Err(Unreadable) };
+        let raw = &json[span];
+        let delta = Delta::read(raw)?;
+        let before = growing.bytes();
+        match (&mut **growing, delta.kind.decode().as_ref()) {
+            (Growing::Text(text), b"text_delta") => text.take_in(&delta.text.ok_or(Unreadable)?),
+            (Growing::Text(text), b"citations_delta") => {
+                let citation = delta.citation.ok_or(Unreadable)?;
+                if text.cited.is_none() && text.is_empty {
+                    text.cited = Some(Default::default());
+                }
+                if let Some((_, citations)) = &mut text.cited {
+                    if !citations.is_empty() {
+                        citations.push(b',');
+                    }
+                    citations.extend_from_slice(&raw[citation]);
+                }
+            }
+            (Growing::Thinking { text, .. }, b"thinking_delta") => {
+                text.extend_from_slice(delta.thinking.ok_or(Unreadable)?.raw());
+            }
+            (Growing::Thinking { signature, .. }, b"signature_delta") => {
+                signature.extend_from_slice(delta.signature.ok_or(Unreadable)?.raw());
+            }
+            (Growing::Other { rest, .. }, b"input_json_delta") => {
+                let piece = delta.partial_json.ok_or(Unreadable)?;
+                match rest {
+                    Rest::Input(input) => piece.decoded(&mut |bytes| input.extend_from_slice(bytes)),
+                    Rest::None => *rest = Rest::Input(piece.decode().into_owned()),
+                    Rest::Members(_) | Rest::Unclear => *rest = Rest::Unclear,
+                }
+            }
+            (Growing::Other { rest, .. }, b"compaction_delta") => {
+                // It holds the members of the block in whole.
+                *rest = match rest {
+                    Rest::None => Rest::Members(raw.to_vec()),
+                    _ => Rest::Unclear,
+                };
+            }
+            (Growing::Other { rest, .. }, _) => *rest = Rest::Unclear,
+            _ => {}
+        }
+        let growth = growing.bytes().saturating_sub(before);
+        self.learner.bytes += growth;
+        Ok(())
+    }
+
+    /// A block is over. Says whether it is worth something.
+    fn stop(&mut self, index: u32) -> Result<bool, Unreadable> {
+        let Some(Block::Open(growing)) = self.blocks.remove(&index) else { return Err(Unreadable) };
+        let parts = match *growing {
+            Growing::Text(text) => {
+                self.end_text(index, text, None)?;
+                return Ok(true);
+            }
+            Growing::Thinking { text, signature } => {
+                let raw =
+                    [&b"{\"type\":\"thinking\",\"thinking\":\""[..], &text, b"\",\"signature\":\"", &signature, b"\"}"];
+                self.learner.bytes = self.learner.bytes.saturating_sub(text.len() + signature.len());
+                self.learner.parts(&raw.concat())?
+            }
+            Growing::Other { raw, rest } => {
+                let held = raw.len() + rest.bytes();
+                self.learner.bytes = self.learner.bytes.saturating_sub(held);
+                // Arguments that were cut off are no arguments, and the call is none.
+                match rest.complete(raw) {
+                    Some(raw) => self.learner.parts(&raw)?,
+                    None => Few::default(),
+                }
+            }
+        };
+        self.blocks.insert(index, Block::Done(parts));
+        Ok(true)
+    }
+
+    fn begin_text(&mut self, index: u32) -> Text {
+        let tail = self.tail.take().filter(|(before, _)| before.checked_add(1) == Some(index));
+        Text {
+            own: Running::new(&self.learner.key, Tag::Text),
+            joined: tail.map(|(_, joined)| joined),
+            is_empty: true,
+            cited: None,
+        }
+    }
+
+    /// A text is over. `raw` is its block, if that came in one piece.
+    fn end_text(&mut self, index: u32, text: Text, raw: Option<&[u8]>) -> Result<(), Unreadable> {
+        let mut parts = Few::default();
+        if !text.is_empty {
+            if let Some((written, citations)) = &text.cited {
+                self.learner.bytes = self.learner.bytes.saturating_sub(written.len() + citations.len());
+                let built = match raw {
+                    Some(raw) => raw.to_vec(),
+                    None => {
+                        let pieces =
+                            [&b"{\"type\":\"text\",\"text\":\""[..], written, b"\",\"citations\":[", citations, b"]}"];
+                        pieces.concat()
+                    }
+                };
+                // Without opaque fields in them, citations are nothing to be remembered.
+                let cited = request::block(&mut Cursor::new(&built), 0)?;
+                if cited.kind == PartKind::Native {
+                    parts = self.learner.parts(&built)?;
+                }
+            }
+            let mut part = TurnPart::new(Kind::Text, text.own.anchor());
+            part.aliases = text.joined.iter().map(Running::anchor).collect();
+            parts.push(part);
+        }
+        let tail = if text.is_empty { text.joined } else { Some(text.joined.unwrap_or(text.own)) };
+        self.tail = tail.map(|tail| (index, tail));
+        self.blocks.insert(index, Block::Done(parts));
+        Ok(())
+    }
+
+    fn is_over_bounds(&self) -> bool {
+        self.blocks.len() > self.learner.limits.max_parts || self.learner.bytes > self.learner.limits.max_bytes
+    }
+}
+
+/// The text of a block of text, and where its citations are.
+fn text_of(raw: &[u8]) -> Result<Option<(Str<'_>, Option<Range<usize>>)>, Unreadable> {
+    let mut cursor = Cursor::new(raw);
+    if cursor.peek() != Some(b'{') {
+        return Ok(None);
+    }
+    let (mut is_text, mut text, mut citations) = (false, None, None);
+    cursor.object(|cursor, key| {
+        if cursor.peek() == Some(b'"') {
+            if key.is("type") {
+                is_text = cursor.string()?.0.is("text");
+            } else if key.is("text") {
+                set(&mut text, cursor.string()?.0)?;
+            }
+        } else if key.is("citations") && cursor.peek() == Some(b'[') {
+            set(&mut citations, cursor.skip()?)?;
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    Ok(text.filter(|_| is_text).map(|text| (text, citations)))
+}
+
+/// What stands between the brackets of a list.
+fn elements(list: &[u8]) -> &[u8] {
+    let inner = list.strip_prefix(b"[").and_then(|list| list.strip_suffix(b"]"));
+    inner.unwrap_or_default().trim_ascii()
+}
+
+fn is_redacted(raw: &[u8]) -> bool {
+    let mut redacted = false;
+    let _ = Cursor::new(raw).object::<Unreadable>(|cursor, key| {
+        if key.is("type") && cursor.peek() == Some(b'"') {
+            redacted = cursor.string()?.0.is("redacted_thinking");
+        }
+        Ok(())
+    });
+    redacted
+}
+
+/// Whether one of the transformations was made because of what precedes a thought.
+///
+/// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
+fn speaks_of_prefix(transformations: &[u8]) -> bool {
+    let mut cursor = Cursor::new(transformations);
+    let mut found = false;
+    let _ = cursor.array::<Unreadable>(|cursor| {
+        if cursor.peek() != Some(b'{') {
+            return Ok(());
+        }
+        cursor.object::<Unreadable>(|cursor, key| {
+            if key.is("reason") && cursor.peek() == Some(b'"') {
+                let reason = cursor.string()?.0.decode();
+                let speaks = |of: &[u8]| memchr::memmem::find(&reason, of).is_some();
+                found |= speaks(b"prefix") || speaks(b"conversation");
+            }
+            Ok(())
+        })?;
+        Ok(())
+    });
+    found
+}
+
+/// A piece of a block.
+struct Delta<'a> {
+    kind: Str<'a>,
+    text: Option<Str<'a>>,
+    thinking: Option<Str<'a>>,
+    signature: Option<Str<'a>>,
+    partial_json: Option<Str<'a>>,
+    citation: Option<Range<usize>>,
+}
+
+impl<'a> Delta<'a> {
+    fn read(raw: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut kind = None;
+        let mut delta = Self {
+            kind: Str::empty(),
+            text: None,
+            thinking: None,
+            signature: None,
+            partial_json: None,
+            citation: None,
+        };
+        Cursor::new(raw).object(|cursor, key| {
+            let is_text = cursor.peek() == Some(b'"');
+            match &*key.decode() {
+                b"type" if is_text => set(&mut kind, cursor.string()?.0),
+                b"text" if is_text => set(&mut delta.text, cursor.string()?.0),
+                b"thinking" if is_text => set(&mut delta.thinking, cursor.string()?.0),
+                b"signature" if is_text => set(&mut delta.signature, cursor.string()?.0),
+                b"partial_json" if is_text => set(&mut delta.partial_json, cursor.string()?.0),
+                b"citation" => set(&mut delta.citation, cursor.skip()?),
+                _ => Ok(()),
+            }
+        })?;
+        delta.kind = kind.ok_or(Unreadable)?;
+        Ok(delta)
+    }
+}
+
+impl Text {
+    fn take_in(&mut self, text: &Str<'_>) {
+        self.is_empty &= text.is_empty();
+        text.decoded(&mut |bytes| {
+            self.own.update(bytes);
+            if let Some(joined) = &mut self.joined {
+                joined.update(bytes);
+            }
+        });
+        if let Some((written, _)) = &mut self.cited {
+            written.extend_from_slice(text.raw());
+        }
+    }
+}
+
+impl Growing {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.cited.as_ref().map_or(0, |(text, citations)| text.len() + citations.len()),
+            Self::Thinking { text, signature } => text.len() + signature.len(),
+            Self::Other { raw, rest } => raw.len() + rest.bytes(),
+        }
+    }
+}
+
+impl Rest {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Input(bytes) | Self::Members(bytes) => bytes.len(),
+            Self::None | Self::Unclear => 0,
+        }
+    }
+
+    /// The block with what came behind its beginning.
+    fn complete(self, raw: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::None => Some(raw),
+            Self::Unclear => None,
+            Self::Input(input) => {
+                if input.is_empty() {
+                    return Some(raw);
+                }
+                let mut cursor = Cursor::new(&input);
+                let is_value = is_utf8(&input) && cursor.skip().is_ok() && cursor.end().is_ok();
+                if is_value { with_member(&raw, "input", &input) } else { None }
+            }
+            Self::Members(members) => {
+                let mut raw = Some(raw);
+                Cursor::new(&members)
+                    .object::<Unreadable>(|cursor, key| {
+                        let value = cursor.skip()?;
+                        if !key.is("type") {
+                            let name = key.decode();
+                            let name = str::from_utf8(&name).map_err(|_| Unreadable)?;
+                            raw = raw.take().and_then(|raw| with_member(&raw, name, &members[value]));
+                        }
+                        Ok(())
+                    })
+                    .ok()?;
+                raw
+            }
+        }
+    }
+}
+
+/// An object with this member: in the place of the one that it has, or at its end.
+fn with_member(object: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
+    let mut cursor = Cursor::new(object);
+    let (mut held, mut members) = (None, 0);
+    let span = cursor.object::<Unreadable>(|cursor, key| {
+        members += 1;
+        if key.is(name) {
+            return set(&mut held, cursor.skip()?);
+        }
+        Ok(())
+    });
+    let end = span.ok()?.end - 1;
+    Some(match held {
+        Some(held) => [&object[..held.start], value, &object[held.end..]].concat(),
+        None => {
+            let name = serde_json::to_vec(name).ok()?;
+            let comma = if members > 0 { &b","[..] } else { b"" };
+            [&object[..end], comma, &name, b":", value, &object[end..]].concat()
+        }
+    })
+}
+
+fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
+    Some(String::from_utf8_lossy(&text?.decode()).into()).filter(|text: &Box<str>| !text.is_empty())
+}
+
+impl Learner {
+    /// What is remembered of a whole block that is no text.
+    fn parts(&mut self, raw: &[u8]) -> Result<Few<TurnPart>, Unreadable> {
+        let part = request::block(&mut Cursor::new(raw), 0)?;
+        Ok(self.part(&part, raw).map_or_else(Few::default, Few::One))
+    }
+
+    fn part(&mut self, part: &Part<'_>, raw: &[u8]) -> Option<TurnPart> {
+        let anchor = part.anchor(&self.key, None)?;
+        match part.kind {
+            PartKind::Thought => {
+                // Thinking without a signature is nothing that could go back.
+                let Slot::Held(value) = &part.slot else { return None };
+                if self.is_short(&raw[value.clone()]) {
+                    return None;
+                }
+                if value.len() > self.limits.max_state {
+                    self.gap = true;
+                    return None;
+                }
+                let mut seen = TurnPart::new(Kind::Thought, anchor);
+                let whole = self.keep(raw);
+                seen.state = Some(Item::new(whole.slice(value.clone())));
+                seen.whole = Some(whole);
+                Some(seen)
+            }
+            PartKind::Call => {
+                let mut seen = TurnPart::new(Kind::Call, anchor);
+                let defaults = part.name.and_then(|name| self.defaults.get(&*name.decode()));
+                let reduced = defaults.and_then(|defaults| part.anchor(&self.key, Some(defaults)));
+                seen.aliases = reduced.into_iter().filter(|reduced| *reduced != anchor).collect();
+                seen.id = decoded(part.id.as_ref());
+                seen.name = decoded(part.name.as_ref());
+                seen.whole = Some(self.keep(raw));
+                Some(seen)
+            }
+            PartKind::Native => {
+                let mut seen = TurnPart::new(Kind::Native, anchor);
+                seen.id = decoded(part.id.as_ref());
+                seen.name = decoded(part.name.as_ref());
+                let opaque = reduce::opaque(raw).ok()?;
+                if opaque.held > 0 && raw.len() <= self.limits.max_state {
+                    seen.state = Some(Item::new(self.keep(raw)));
+                }
+                Some(seen)
+            }
+            PartKind::Text | PartKind::Media | PartKind::Output | PartKind::Other => None,
+        }
+    }
+
+    fn keep(&mut self, raw: &[u8]) -> Bytes {
+        self.bytes += raw.len();
+        Bytes::copy_from_slice(raw)
+    }
+
+    /// Whether a raw signature has too few characters to be state. An escape is one of them.
+    fn is_short(&self, raw: &[u8]) -> bool {
+        let least = self.limits.min_state;
+        raw.len() < least + 2 || Cursor::new(raw).string().map_or(true, |(text, _)| text.decode().len() < least)
+    }
+}
+
+impl Recorder for MessagesRecorder {
+    fn event(&mut self, json: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        if !self.unobservable {
+            // An event that is no JSON, or not of this protocol, may hide anything.
+            let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
+            self.over_bounds |= self.is_over_bounds();
+            self.unobservable |= !valid || self.over_bounds;
+            if self.unobservable {
+                self.blocks.clear();
+                self.tail = None;
+            }
+        }
+        progress.unobservable = self.unobservable;
+        progress.over_bounds = self.over_bounds;
+        progress.bound = self.bound;
+        progress.ended = self.ended;
+        progress
+    }
+
+    fn turn(&self, _complete: bool) -> Vec<Alternative> {
+        // A block that did not come to its end is partial, whether the response did or not.
+        let done = self.blocks.values().filter_map(|block| match block {
+            Block::Done(parts) => Some(parts),
+            Block::Open(_) => None,
+        });
+        let mut parts: Vec<TurnPart> = done.flat_map(|parts| parts.iter().cloned()).collect();
+        if self.learner.gap {
+            for thought in parts.iter_mut().filter(|part| part.kind == Kind::Thought) {
+                thought.state = None;
+                thought.whole = None;
+            }
+        }
+        if parts.is_empty() { Vec::new() } else { vec![Alternative::new(0, parts)] }
+    }
+}
