@@ -10,6 +10,8 @@ mod client;
 mod errors;
 #[path = "recordings/load.rs"]
 mod load;
+#[path = "recordings/messages.rs"]
+mod messages;
 #[path = "recordings/parts.rs"]
 mod parts;
 #[path = "recordings/play.rs"]
@@ -82,6 +84,28 @@ async fn reported_errors_are_told_apart_and_reach_the_client() {
     let errors: Vec<_> = recordings.iter().filter(|recording| recording.name.starts_with("error-")).collect();
     for recording in &errors {
         errors::refuse(recording).await;
+    }
+    println!("{} errors", errors.len());
+}
+
+const MESSAGES: [&str; 1] = ["anthropic"];
+
+#[tokio::test]
+async fn what_clients_of_messages_carried_back_is_restored() {
+    messages::table("Recorded conversations, Messages", &load::load(&MESSAGES)).await;
+}
+
+#[tokio::test]
+async fn whatever_an_answer_of_messages_issued_is_restored() {
+    messages::table("Recorded answers, echoed, Messages", &messages::echoed(&load::load(&MESSAGES))).await;
+}
+
+#[tokio::test]
+async fn reported_errors_of_messages_are_told_apart_and_reach_the_client() {
+    let recordings = load::load(&MESSAGES);
+    let errors: Vec<_> = recordings.iter().filter(|recording| recording.name.starts_with("error-")).collect();
+    for recording in &errors {
+        messages::refuse(recording).await;
     }
     println!("{} errors", errors.len());
 }

@@ -96,6 +96,11 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
         elements(self.layout(), body, history, spot, parts)
     }
 
+    /// Whether all that goes back to one place goes there in one go, rather than part by part.
+    fn goes_together(&self) -> bool {
+        self.layout() != Layout::Parts
+    }
+
     /// Whether a whole part goes onto each message over which the client spread its turn, not on the first only.
     fn is_repeated(&self, _whole: &[u8]) -> bool {
         false

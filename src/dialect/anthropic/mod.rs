@@ -123,6 +123,11 @@ impl Dialect for Anthropic {
         }
     }
 
+    fn goes_together(&self) -> bool {
+        // A string becomes a list once.
+        true
+    }
+
     fn bound_tools(&self, key: &HashKey, tools: &[u8]) -> Option<Anchor> {
         Some(fingerprint::json(key, Tag::Other, Some(&reduce::tools(tools)?)))
     }

@@ -42,7 +42,7 @@ impl Work<'_> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|pending| (place(pending), turn(pending), pending.item.part));
         // Where the parts of a turn depend on each other, they come and go together.
-        let together = self.restorer.dialect.layout() != Layout::Parts;
+        let together = self.restorer.dialect.goes_together();
         let mut rest = &pending[..];
         while let Some(first) = rest.first() {
             let beside = |next: &&Pending| place(next) == place(first) && turn(next) == turn(first);
