@@ -92,17 +92,17 @@ const MESSAGES: [&str; 1] = ["anthropic"];
 
 #[tokio::test]
 async fn what_clients_of_messages_carried_back_is_restored() {
-    messages::table("Recorded conversations, Messages", &load::load(&MESSAGES)).await;
+    messages::table("Recorded conversations, Messages", &messages::load(&MESSAGES)).await;
 }
 
 #[tokio::test]
 async fn whatever_an_answer_of_messages_issued_is_restored() {
-    messages::table("Recorded answers, echoed, Messages", &messages::echoed(&load::load(&MESSAGES))).await;
+    messages::table("Recorded answers, echoed, Messages", &messages::echoed(&messages::load(&MESSAGES))).await;
 }
 
 #[tokio::test]
 async fn reported_errors_of_messages_are_told_apart_and_reach_the_client() {
-    let recordings = load::load(&MESSAGES);
+    let recordings = messages::load(&MESSAGES);
     let errors: Vec<_> = recordings.iter().filter(|recording| recording.name.starts_with("error-")).collect();
     for recording in &errors {
         messages::refuse(recording).await;

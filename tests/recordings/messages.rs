@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 use tower_reasoning_replay::engine::Event;
 
 use crate::{
-    load::{Exchange, Recording, Request as Recorded, Response},
+    load::{self, Exchange, Recording, Request as Recorded, Response},
     parts::{normalised, same},
-    play::{Exception, Played, Session, Stage},
+    play::{Played, Session, Stage},
 };
 
 /// What the client lost.
@@ -58,7 +58,21 @@ impl Mode {
 }
 
 /// What the layer is excused from.
-const EXCEPTIONS: &[Exception] = &[];
+struct Excuse {
+    /// The beginning of the name of the file.
+    file: &'static str,
+    session: Session,
+    modes: &'static [Mode],
+    reason: &'static str,
+}
+
+const EXCUSES: &[Excuse] = &[Excuse {
+    file: "pydantic--test-anthropic-test-pause-turn-web-search-vcr#1",
+    session: Session::Derived,
+    modes: &[Mode::Split, Mode::Joined],
+    reason: "the answer goes on with a paused one, and where it begins the client leaves no trace: nothing proves what \
+             precedes it",
+}];
 
 const OPAQUE: [&str; 4] = ["signature", "encrypted_content", "encrypted_index", "encrypted_stdout"];
 
@@ -429,8 +443,16 @@ async fn play(recordings: &[Recording], loss: Loss, mode: Mode, session: Session
             let played = stage.exchange(head, bytes, &exchange.response, chunk).await;
             let past = pasts.entry(exchange.session).or_default();
             let label = format!("{loss:?} {mode:?}: {}, exchange {at}", recording.name);
-            let mut check =
-                Check { label, file: &recording.name, loss, mode, past, everyone: &everyone, tally: &mut tally };
+            let mut check = Check {
+                label,
+                file: &recording.name,
+                loss,
+                mode,
+                session,
+                past,
+                everyone: &everyone,
+                tally: &mut tally,
+            };
             check.response(exchange, &played);
             let seen: Value = serde_json::from_slice(&played.seen[0]).expect("what goes upstream is JSON");
             check.carried(&recorded, &sent, &seen);
@@ -450,6 +472,7 @@ struct Check<'a> {
     file: &'a str,
     loss: Loss,
     mode: Mode,
+    session: Session,
     past: &'a Past,
     everyone: &'a Past,
     tally: &'a mut Tally,
@@ -478,6 +501,12 @@ impl Check<'_> {
         self.tally.failures.push(format!("{}: {what}", self.label));
     }
 
+    fn excuse(&self) -> Option<usize> {
+        EXCUSES.iter().position(|excuse| {
+            self.file.starts_with(excuse.file) && self.session == excuse.session && excuse.modes.contains(&self.mode)
+        })
+    }
+
     fn response(&mut self, exchange: &Exchange, played: &Played) {
         if played.received != exchange.response.text.as_bytes() || played.status != exchange.response.status {
             self.fail("the response was altered");
@@ -490,7 +519,7 @@ impl Check<'_> {
             self.tally.restored += count;
             return;
         }
-        match EXCEPTIONS.iter().position(|exception| self.file.starts_with(exception.file)) {
+        match self.excuse() {
             Some(excuse) => {
                 self.tally.excused += count;
                 self.tally.used.insert(excuse);
@@ -575,7 +604,7 @@ impl Check<'_> {
     /// The request that goes upstream is the recorded one, but for what was never issued here and what was put back
     /// beyond it.
     fn equality(&mut self, recorded: &Value, sent: &Value, seen: &Value) {
-        let excused = EXCEPTIONS.iter().any(|exception| self.file.starts_with(exception.file));
+        let reachable = if self.session == Session::Derived { self.everyone } else { self.past };
         let carried: HashSet<String> =
             messages(recorded).iter().flat_map(blocks).flat_map(|block| tokens_of(&block)).collect();
         let form = |body: &Value, is_recorded: bool| {
@@ -586,7 +615,7 @@ impl Check<'_> {
                     let mut kept = blocks(&message);
                     kept.retain_mut(|block| {
                         let lost = self.loss == Loss::Values || is_thought(block);
-                        if is_recorded && lost && !self.past.knows(block) {
+                        if is_recorded && lost && !reachable.knows(block) {
                             strip(block);
                             return self.loss == Loss::Values || !is_thought(block);
                         }
@@ -602,7 +631,7 @@ impl Check<'_> {
             body
         };
         let (one, other) = (form(recorded, true), form(seen, false));
-        if !excused && !same(&one, &other) {
+        if self.excuse().is_none() && !same(&one, &other) {
             self.fail("the rebuilt request is not the recorded one");
         }
         // What was not put back is as it was sent.
@@ -672,6 +701,19 @@ fn document(content: &Value) -> Response {
     }
 }
 
+/// The recordings with ids of calls like those that the provider issues, where they were blotted out.
+pub(crate) fn load(folders: &[&str]) -> Vec<Recording> {
+    let legible = |text: &str| text.replace("toolu_REDACTED_", "toolu_01rEdAcTeDx");
+    let mut recordings = load::load(folders);
+    for exchange in recordings.iter_mut().flat_map(|recording| &mut recording.exchanges) {
+        exchange.response.text = legible(&exchange.response.text);
+        if let Some(request) = &mut exchange.request {
+            request.body = serde_json::from_str(&legible(&request.body.to_string())).unwrap();
+        }
+    }
+    recordings
+}
+
 pub(crate) async fn table(title: &str, recordings: &[Recording]) {
     println!("{title}");
     println!(
@@ -703,7 +745,7 @@ pub(crate) async fn table(title: &str, recordings: &[Recording]) {
         }
     }
     for at in used {
-        println!("excused: {}*: {}", EXCEPTIONS[at].file, EXCEPTIONS[at].reason);
+        println!("excused: {}*: {}", EXCUSES[at].file, EXCUSES[at].reason);
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
