@@ -1,0 +1,267 @@
+//! Thinking that the client lost, in whole or in part.
+
+use serde_json::{Value, json};
+
+use crate::{support::service::whole, talk::*};
+
+/// A8, A2: the block stands again where it stood, and nothing else changes.
+#[tokio::test]
+async fn dropped_thinking_is_back_at_its_place() {
+    let answer = json!([thinking("I \"have\" to\nlook.", FIRST), text("Wait."), call("toolu_01aB3dE", 1)]);
+    for reply in [document(&answer), stream(&answer)] {
+        let talk = Talk::new();
+        talk.raw(&talk.body(&json!([user("Look.")])), reply).await;
+        let history =
+            json!([user("Look."), model(json!([answer[1], answer[2]])), user(json!([output("toolu_01aB3dE")]))]);
+        let upstream = talk.ask(history).await;
+        assert_eq!(upstream[1], model(answer.clone()));
+        let complete = json!([user("Look."), model(answer.clone()), user(json!([output("toolu_01aB3dE")]))]);
+        assert_eq!(talk.ask(complete.clone()).await, complete);
+    }
+}
+
+/// A4, A5, A6: several blocks, hidden ones and redacted ones among them, each stay what and where they were.
+#[tokio::test]
+async fn blocks_of_every_kind_keep_their_order() {
+    let answer = json!([
+        thinking("", FIRST),
+        redacted("EmwKAhgBEgy3va3pzix/LafPsn4aDFIT2Xlxh0L5"),
+        text("So."),
+        thinking("And then?", SECOND),
+        call("toolu_01aB3dE", 1),
+        call("toolu_01xY7zW", 2),
+    ]);
+    for reply in [document(&answer), stream(&answer)] {
+        let talk = Talk::new();
+        talk.raw(&talk.body(&json!([user("Look.")])), reply).await;
+        let outputs = user(json!([output("toolu_01aB3dE"), output("toolu_01xY7zW")]));
+        let upstream = talk.ask(json!([user("Look."), model(json!([answer[2], answer[4], answer[5]])), outputs])).await;
+        assert_eq!(upstream[1], model(answer.clone()));
+        // The calls are gone as well.
+        let upstream = talk.ask(json!([user("Look."), model(json!([answer[2]])), outputs])).await;
+        assert_eq!(upstream[1], model(answer.clone()));
+        let upstream = talk.ask(json!([user("Look."), outputs])).await;
+        assert_eq!(upstream[1]["content"].as_array().unwrap().len(), 5, "the text is not known: {upstream}");
+    }
+}
+
+/// A18, A19: no signature, an empty one, or one that nobody issued is none.
+#[tokio::test]
+async fn thinking_without_its_signature_gets_it_back() {
+    let answer = json!([thinking("First.", FIRST), thinking("Second.", SECOND), call("toolu_01aB3dE", 1)]);
+    let outputs = user(json!([output("toolu_01aB3dE")]));
+    for signature in [None, Some(""), Some("skip_thought_signature_validator")] {
+        let talk = Talk::new();
+        talk.send(json!([user("Look.")]), answer.clone()).await;
+        let mut kept = answer.clone();
+        for block in &mut kept.as_array_mut().unwrap()[..2] {
+            match signature {
+                Some(signature) => block["signature"] = signature.into(),
+                None => drop(block.as_object_mut().unwrap().remove("signature")),
+            }
+        }
+        let upstream = talk.ask(json!([user("Look."), model(kept), outputs])).await;
+        assert_eq!(upstream[1], model(answer.clone()), "{signature:?}");
+    }
+}
+
+/// What is left of hidden and of redacted thinking makes room for the whole.
+#[tokio::test]
+async fn the_remains_of_a_block_are_replaced() {
+    let answer = json!([thinking("", FIRST), redacted("EmwKAhgBEgy3va3pzix/LafPsn4a"), call("toolu_01aB3dE", 1)]);
+    let talk = Talk::new();
+    talk.send(json!([user("Look.")]), answer.clone()).await;
+    let remains = [
+        json!({"type": "thinking", "thinking": ""}),
+        json!({"type": "redacted_thinking", "data": ""}),
+        answer[2].clone(),
+    ];
+    let outputs = user(json!([output("toolu_01aB3dE")]));
+    let upstream = talk.ask(json!([user("Look."), model(json!(remains)), outputs])).await;
+    assert_eq!(upstream[1], model(answer));
+}
+
+/// Changed thinking gets no signature, and nothing is put beside it.
+#[tokio::test]
+async fn changed_thinking_stays_as_it_is() {
+    let talk = Talk::new();
+    talk.send(json!([user("Look.")]), json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)])).await;
+    let changed = json!({"type": "thinking", "thinking": "First, ..."});
+    let history = json!([
+        user("Look."),
+        model(json!([changed, call("toolu_01aB3dE", 1)])),
+        user(json!([output("toolu_01aB3dE")]))
+    ]);
+    assert_eq!(talk.ask(history.clone()).await, history);
+}
+
+/// A3: what the client sends itself is left alone, part of a turn or not.
+#[tokio::test]
+async fn a_message_with_thinking_of_its_own_is_not_touched() {
+    let answer = json!([thinking("First.", FIRST), text("So."), thinking("Second.", SECOND), call("toolu_01aB3dE", 1)]);
+    let talk = Talk::new();
+    talk.send(json!([user("Look.")]), answer.clone()).await;
+    let outputs = user(json!([output("toolu_01aB3dE")]));
+    for kept in [json!([answer[0], answer[1], answer[3]]), json!([answer[1], answer[2], answer[3]])] {
+        let history = json!([user("Look."), model(kept), outputs]);
+        assert_eq!(talk.ask(history.clone()).await, history);
+    }
+}
+
+/// A string stands for a list of one text.
+#[tokio::test]
+async fn thinking_goes_back_beside_a_string() {
+    let answer = json!([thinking("First.", FIRST), redacted("EmwKAhgBEgy3va3pzix/LafPsn4a"), text("Hello \"you\".")]);
+    let talk = Talk::new();
+    talk.send(json!([user("Hi.")]), answer.clone()).await;
+    let upstream = talk.ask(json!([user("Hi."), model("Hello \"you\"."), user("And?")])).await;
+    assert_eq!(upstream[1], model(answer));
+}
+
+/// Texts come back merged, but never over thinking.
+#[tokio::test]
+async fn merged_texts_are_known() {
+    let answer = json!([text("One. "), thinking("First.", FIRST), text("Two. "), text("Three.")]);
+    for reply in [document(&answer), stream(&answer)] {
+        let talk = Talk::new();
+        talk.raw(&talk.body(&json!([user("Count.")])), reply).await;
+        let history = json!([user("Count."), model(json!([text("One. "), text("Two. Three.")])), user("And?")]);
+        let upstream = talk.ask(history).await;
+        assert_eq!(upstream[1], model(json!([text("One. "), answer[1], text("Two. Three.")])));
+        let history = json!([user("Count."), model(json!([text("One. Two. Three.")])), user("And?")]);
+        assert_eq!(talk.ask(history.clone()).await, history);
+    }
+}
+
+/// A10: of equal calls on two branches, each gets its own.
+#[tokio::test]
+async fn branches_are_told_apart_by_what_precedes_them() {
+    let talk = Talk::new();
+    let turn = |text: &str, signature: &str| json!([thinking(text, signature), call("toolu_01aB3dE", 1)]);
+    talk.send(json!([user("Left.")]), turn("To the left.", FIRST)).await;
+    talk.send(json!([user("Right.")]), turn("To the right.", SECOND)).await;
+    for (question, expected) in [("Left.", turn("To the left.", FIRST)), ("Right.", turn("To the right.", SECOND))] {
+        let kept = model(json!([call("toolu_01aB3dE", 1)]));
+        let upstream = talk.ask(json!([user(question), kept, user(json!([output("toolu_01aB3dE")]))])).await;
+        assert_eq!(upstream[1], model(expected), "{question}");
+    }
+}
+
+/// A22: the same history gives the same bytes, whatever stands behind it.
+#[tokio::test]
+async fn a_history_is_restored_alike_on_every_turn() {
+    let talk = Talk::new();
+    let mut history = vec![user("Look.")];
+    let mut expected = history.clone();
+    for at in 0..5 {
+        let id = format!("toolu_01aB3dE{at}x");
+        let answer = json!([thinking(&format!("Step {at}."), &format!("{FIRST}{at}")), call(&id, at)]);
+        assert_eq!(talk.send(json!(history), answer.clone()).await, json!(expected));
+        history.extend([model(json!([answer[1]])), user(json!([output(&id)]))]);
+        expected.extend([model(answer), user(json!([output(&id)]))]);
+    }
+}
+
+/// A23: a request that switches thinking off, or forces a tool without it, gets none.
+#[tokio::test]
+async fn a_request_without_thinking_gets_none() {
+    let talk = Talk::new();
+    talk.send(json!([user("Look.")]), json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)])).await;
+    let history =
+        json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+    let mut off = talk.body(&history);
+    off["thinking"] = json!({"type": "disabled"});
+    let mut forced = talk.body(&history);
+    forced.as_object_mut().unwrap().remove("thinking");
+    forced["tool_choice"] = json!({"type": "tool", "name": "look"});
+    for body in [off, forced] {
+        assert_eq!(talk.raw(&body, document(&json!([text("fine")]))).await, body);
+    }
+    assert_ne!(talk.ask(history.clone()).await, history);
+}
+
+/// A11: thinking that nobody asked for is remembered too.
+#[tokio::test]
+async fn unasked_thinking_is_remembered() {
+    let talk = Talk::with("claude-sonnet-5");
+    let body = |messages: Value| json!({"model": "claude-sonnet-5", "max_tokens": 9, "messages": messages});
+    let answer = json!([thinking("", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.raw(&body(json!([user("Look.")])), stream(&answer)).await;
+    let history =
+        json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+    let upstream = talk.raw(&body(history), document(&json!([]))).await;
+    assert_eq!(upstream["messages"][1], model(answer));
+}
+
+/// A13: where thinking is bound to what precedes it, a changed beginning leaves it out.
+#[tokio::test]
+async fn bound_thinking_goes_back_only_behind_what_it_was_made_from() {
+    let talk = Talk::with("claude-fable-5-1");
+    let with_system = |messages: Value, system: Value| {
+        let mut body = talk.body(&messages);
+        body["system"] = system;
+        body
+    };
+    let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.raw(&with_system(json!([user("Look.")]), json!("Be brief.")), document(&answer)).await;
+    let history =
+        json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+    let marked = json!([{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]);
+    for (system, is_back) in [(json!("Be brief."), true), (marked, true), (json!("Be verbose."), false)] {
+        let upstream = talk.raw(&with_system(history.clone(), system), document(&json!([]))).await;
+        assert_eq!(upstream["messages"][1] == model(answer.clone()), is_back);
+        assert!(is_back || upstream["messages"] == history);
+    }
+}
+
+/// Rule 13: a conversation that nothing names is known by everything before a turn.
+#[tokio::test]
+async fn a_derived_session_wants_proof() {
+    let talk = Talk::derived();
+    let answer = json!([thinking("First.", FIRST), text("Hello.")]);
+    talk.send(json!([user("Hi.")]), answer.clone()).await;
+    let kept = model(json!([text("Hello.")]));
+    let upstream = talk.ask(json!([user("Hi."), kept, user("And?")])).await;
+    assert_eq!(upstream[1], model(answer));
+    let edited = json!([user("Hi."), user("Hi again."), kept, user("And?")]);
+    assert_eq!(talk.ask(edited.clone()).await, edited);
+}
+
+/// Rule 15: what is counted is what will be sent.
+#[tokio::test]
+async fn a_count_is_patched_like_the_request_it_counts_for() {
+    let talk = Talk::new();
+    let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.send(json!([user("Look.")]), answer.clone()).await;
+    let history =
+        json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+    talk.rig.inner.will(whole(r#"{"input_tokens":12}"#));
+    talk.post(COUNT, talk.body(&history).to_string()).await;
+    let seen: Value = serde_json::from_str(&talk.rig.inner.last().text()).unwrap();
+    assert_eq!(seen["messages"][1], model(answer));
+}
+
+/// Vertex AI and other hosts have paths of their own.
+#[tokio::test]
+async fn every_path_of_the_protocol_is_watched() {
+    let vertex = "https://us-east5-aiplatform.googleapis.com/v1/projects/p/locations/us-east5/publishers/anthropic/\
+                  models/claude-sonnet-4-5@20250929:streamRawPredict";
+    for uri in
+        [vertex, "https://api.deepseek.com/anthropic/v1/messages", "https://openrouter.ai/api/v1/messages?beta=true"]
+    {
+        let talk = Talk::new();
+        let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+        let mut body = talk.body(&json!([user("Look.")]));
+        if uri == vertex {
+            body.as_object_mut().unwrap().remove("model");
+            body["anthropic_version"] = "vertex-2023-10-16".into();
+        }
+        talk.rig.inner.will(whole(stream(&answer))).will(whole(document(&json!([]))));
+        talk.post(uri, body.to_string()).await;
+        body["messages"] =
+            json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+        talk.post(uri, body.to_string()).await;
+        let seen: Value = serde_json::from_str(&talk.rig.inner.last().text()).unwrap();
+        assert_eq!(seen["messages"][1], model(answer), "{uri}");
+    }
+}

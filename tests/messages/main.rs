@@ -1,0 +1,11 @@
+//! The reports of lost thinking in conversations with Claude, as scenarios.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod talk;
+
+mod blocks;
+mod lost;
+mod refusals;
+mod responses;
