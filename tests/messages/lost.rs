@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{support::service::whole, talk::*};
+use crate::{
+    support::{rig::Rig, service::whole, store::TestStore},
+    talk::*,
+};
 
 /// A8, A2: the block stands again where it stood, and nothing else changes.
 #[tokio::test]
@@ -263,5 +266,23 @@ async fn every_path_of_the_protocol_is_watched() {
         talk.post(uri, body.to_string()).await;
         let seen: Value = serde_json::from_str(&talk.rig.inner.last().text()).unwrap();
         assert_eq!(seen["messages"][1], model(answer), "{uri}");
+    }
+}
+
+/// A15: the request for tolerance goes only together with its header, and only where the operator wants it.
+#[tokio::test]
+async fn tolerance_is_asked_for_with_its_header() {
+    const HEADER: &str = "thinking-binding-controls-2026-08-01";
+    for wants in [false, true] {
+        let mut talk = Talk::with("claude-opus-5-5");
+        talk.rig = Rig::with(TestStore::new(), [], |builder| builder.drop_mismatched_thoughts(wants));
+        let upstream = talk.raw(&talk.body(&json!([user("Hi.")])), document(&json!([]))).await;
+        let asked = upstream["thinking"]["block_binding"] == json!({"prefix_mismatch_behavior": "drop_block"});
+        let told = talk.rig.inner.last().headers.get("anthropic-beta").is_some_and(|held| held == HEADER);
+        assert_eq!((asked, told), (wants, wants));
+        let mut own = talk.body(&json!([user("Hi.")]));
+        own["thinking"]["block_binding"] = json!({"prefix_mismatch_behavior": "error"});
+        assert_eq!(talk.raw(&own, document(&json!([]))).await, own);
+        assert!(!talk.rig.inner.last().headers.contains_key("anthropic-beta"));
     }
 }

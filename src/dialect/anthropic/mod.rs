@@ -15,7 +15,7 @@ use http::{Method, Uri};
 
 use super::{
     Binding, Dialect, History, Layout, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
-    Splice, Spot, StandIns, ToolDefaults, Unreadable, Wanted, Whole, elements,
+    Splice, Spot, StandIns, Thinking, Tolerance, ToolDefaults, Unreadable, Wanted, Whole, elements,
 };
 use crate::{
     ledger::{
@@ -132,6 +132,10 @@ impl Dialect for Anthropic {
         Some(fingerprint::json(key, Tag::Other, Some(&reduce::tools(tools)?)))
     }
 
+    fn tolerance(&self, body: &[u8], history: &History<'_>) -> Option<Tolerance> {
+        (history.thinking == Thinking::On).then(|| tolerance(body)).flatten()
+    }
+
     fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
         Vec::new()
     }
@@ -193,6 +197,26 @@ fn beside_string(text: &Part<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few
     head.extend_from_slice(b"{\"type\":\"text\",\"text\":");
     let splices = [Splice::insert(text.span.start, head), Splice::insert(text.span.end, &b"}]"[..])];
     Some(splices.into_iter().collect())
+}
+
+/// Asks for thinking that does not fit to be dropped, if the request configures thinking and says nothing of that.
+///
+/// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
+fn tolerance(body: &[u8]) -> Option<Tolerance> {
+    let (mut says_more, mut end) = (false, None);
+    let read = Cursor::new(body).object::<Unreadable>(|cursor, key| {
+        if key.is("thinking") && cursor.peek() == Some(b'{') {
+            let span = cursor.object::<Unreadable>(|_, key| {
+                says_more |= key.is("block_binding");
+                Ok(())
+            })?;
+            end = Some(span.end - 1);
+        }
+        Ok(())
+    });
+    let end = end.filter(|_| read.is_ok() && !says_more)?;
+    let splice = Splice::insert(end, &b",\"block_binding\":{\"prefix_mismatch_behavior\":\"drop_block\"}"[..]);
+    Some(Tolerance { splice, header: ("anthropic-beta", "thinking-binding-controls-2026-08-01") })
 }
 
 /// The canonical form of a raw value with its state.

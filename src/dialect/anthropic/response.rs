@@ -376,8 +376,10 @@ impl MessagesRecorder {
     }
 }
 
+type CitedText<'a> = (Str<'a>, Option<Range<usize>>);
+
 /// The text of a block of text, and where its citations are.
-fn text_of(raw: &[u8]) -> Result<Option<(Str<'_>, Option<Range<usize>>)>, Unreadable> {
+fn text_of(raw: &[u8]) -> Result<Option<CitedText<'_>>, Unreadable> {
     let mut cursor = Cursor::new(raw);
     if cursor.peek() != Some(b'{') {
         return Ok(None);
@@ -564,7 +566,8 @@ fn with_member(object: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
-    Some(String::from_utf8_lossy(&text?.decode()).into()).filter(|text: &Box<str>| !text.is_empty())
+    let text = text.filter(|text| !text.is_empty())?;
+    Some(String::from_utf8_lossy(&text.decode()).into())
 }
 
 impl Learner {
