@@ -107,3 +107,26 @@ async fn thinking_goes_back_between_the_providers_own_blocks() {
         }
     }
 }
+
+/// A client that knows nothing of the provider's tools keeps the texts only.
+#[tokio::test]
+async fn texts_are_known_without_the_blocks_between_them() {
+    let first = thinking("Search.", FIRST);
+    let answer = json!([first, text("Wait. "), search(), results(), text("So: "), text("4"), cited(), text(".")]);
+    for reply in [document(&answer), stream(&answer)] {
+        let talk = Talk::new();
+        talk.raw(&talk.body(&json!([user("Search.")])), reply).await;
+        let all = text("Wait. So: 4It is \"4.0\".");
+        for (kept, expected) in [
+            (json!([all]), json!([first, all])),
+            (all["text"].clone(), json!([first, all])),
+            (
+                json!([answer[1], answer[2], answer[3], text("So: 4It is \"4.0\".")]),
+                json!([first, answer[1], answer[2], answer[3], text("So: 4It is \"4.0\".")]),
+            ),
+        ] {
+            let upstream = talk.ask(json!([user("Search."), model(kept), user("And?")])).await;
+            assert_eq!(upstream[1], model(expected));
+        }
+    }
+}

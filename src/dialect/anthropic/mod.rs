@@ -252,3 +252,122 @@ fn defaults(tools: &[u8]) -> ToolDefaults {
     });
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_protocol_are_known() {
+        let route = |path: &str| Anthropic.route(&Method::POST, &path.parse().unwrap());
+        let generates = |path: &str| route(path).filter(|route| route.operation == Operation::Generate);
+        for path in [
+            "/v1/messages",
+            "/v1/messages?beta=true",
+            "/api/v1/messages",
+            "/anthropic/v1/messages",
+            "/anthropic/messages",
+        ] {
+            assert!(generates(path).is_some_and(|route| route.model.is_none()), "{path}");
+            let (path, query) = path.split_once('?').map_or((path, ""), |(path, query)| (path, query));
+            let count = route(&format!("{path}/count_tokens?{query}")).unwrap();
+            assert_eq!(count.operation, Operation::Count);
+        }
+        let vertex = "/v1/projects/p/locations/l/publishers/anthropic/models/";
+        for verb in [":rawPredict", ":streamRawPredict", "%3ArawPredict"] {
+            let found = generates(&format!("{vertex}claude-opus-5@20260101{verb}")).unwrap();
+            assert_eq!(found.model.as_deref(), Some("claude-opus-5@20260101"));
+            let count = route(&format!("{vertex}count-tokens{verb}")).unwrap();
+            assert_eq!((count.operation, count.model), (Operation::Count, None));
+        }
+        for other in [
+            "/v1/messages/batches",
+            "/v1/messages/batches/count_tokens",
+            "/v1/threads/t/messages",
+            "/model/anthropic.claude-opus-5-v1:0/invoke",
+            "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-5:predict",
+            "/v1/chat/completions",
+        ] {
+            assert!(route(other).is_none(), "{other}");
+        }
+        assert!(Anthropic.route(&Method::GET, &"/v1/messages".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_call_that_is_spelled_as_it_came_is_the_same() {
+        let whole = br#"{"type":"tool_use","id":"t","name":"n","input":{"a":1},"caller":{"type":"direct"}}"#;
+        let same = |block: &str| {
+            let part = request::block(&mut Cursor::new(block.as_bytes()), 0).unwrap();
+            Anthropic.is_same_call(block.as_bytes(), &part, whole)
+        };
+        assert!(same(r#"{"type":"tool_use","id":"t","name":"n","input":{"a":1},"caller":{"type":"direct"}}"#));
+        assert!(same(r#"{"type":"tool_use", "id":"t", "name":"n", "input":{"a":1} }"#));
+        assert!(!same(r#"{"type":"tool_use","id":"t","name":"n"}"#));
+        assert!(!same(r#"{"type":"tool_use","id":"t"}"#));
+        assert!(!same(r#"{"type":"tool_use","id":"t","name":"n","input":{"a":2}}"#));
+    }
+
+    #[test]
+    fn states_are_compared_by_value() {
+        let same = |one: &str, other: &str| Anthropic.same_state(one.as_bytes(), other.as_bytes());
+        assert!(same(r#""+/+/+w==""#, r#""-_-_-w""#));
+        assert!(!same(r#""+/+/+w==""#, r#""+/+/""#));
+        assert!(same(r#"{"a":1,"encrypted_content":"x","caller":{}}"#, r#"{"encrypted_content":"x","a":1.0}"#));
+        assert!(!same(r#"{"a":1,"encrypted_content":"x"}"#, r#"{"a":1,"encrypted_content":"y"}"#));
+        assert!(!same(r#""x""#, r#"{"a":1}"#));
+    }
+
+    #[test]
+    fn a_history_is_read() {
+        let body = br#"{"model":"m","system":[{"type":"text","text":"s"}],"metadata":{"user_id":"u"},"messages":[
+            {"role":"user","content":"hi"},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"c2ln"},{"type":"text","text":"a"}]},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"t"},{"type":"tool_use","id":"i","name":"n"}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"i"},{"type":"hologram"},7]}]}"#;
+        let history = Anthropic.read(body).unwrap();
+        assert_eq!(history.model.as_deref(), Some(&b"m"[..]));
+        assert_eq!((history.system.len(), history.members.len(), history.messages.len()), (1, 1, 4));
+        let parts: Vec<_> = history.parts.iter().map(|part| (part.kind, part.slot.clone())).collect();
+        let span = |text: &str| {
+            let start = memchr::memmem::find(body, text.as_bytes()).unwrap();
+            start..start + text.len()
+        };
+        assert_eq!(parts[0], (PartKind::Text, Slot::Unfit));
+        assert_eq!(parts[1], (PartKind::Thought, Slot::Held(span("\"c2ln\""))));
+        assert_eq!(parts[2], (PartKind::Text, Slot::Unfit));
+        assert!(matches!(parts[3], (PartKind::Thought, Slot::Absent(_))));
+        assert_eq!(parts[4], (PartKind::Call, Slot::Beside));
+        assert_eq!(parts[5].0, PartKind::Output);
+        assert_eq!(parts[6], (PartKind::Native, Slot::Unfit));
+        assert_eq!(parts[7], (PartKind::Other, Slot::Unfit));
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_not_read() {
+        for body in [
+            r#"{"messages":[],"messages":[]}"#,
+            r#"{"model":"a","model":"a"}"#,
+            r#"{"messages":[{"role":"user","role":"assistant"}]}"#,
+            r#"{"messages":[{"role":"assistant","content":[{"type":"text","text":"a","text":"b"}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"thinking","signature":"a","signature":"b"}]}]}"#,
+            r#"{"thinking":{"type":"disabled","type":"enabled"}}"#,
+            r#"{"messages":["hi"]}"#,
+            r#"{"messages":[]} x"#,
+        ] {
+            assert!(Anthropic.read(body.as_bytes()).is_err(), "{body}");
+        }
+        let deep = format!(r#"{{"messages":[{{"content":[{}]}}]}}"#, "[".repeat(500) + &"]".repeat(500));
+        assert!(Anthropic.read(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn declared_defaults_are_read() {
+        let tools =
+            br#"[{"name":"n","input_schema":{"properties":{"a":{"default":1}}}},{"type":"web_search_20250305"}]"#;
+        assert_eq!(Anthropic.defaults(tools).keys().collect::<Vec<_>>(), [b"n"]);
+        let key = HashKey::from_bytes([7; 32]);
+        let hash = |tools: &str| Anthropic.bound_tools(&key, tools.as_bytes());
+        assert_eq!(hash(r#"[{"name":"n","cache_control":{"type":"ephemeral"}}]"#), hash(r#"[{"name":"n"}]"#));
+        assert_ne!(hash(r#"[{"name":"n"}]"#), hash(r#"[{"name":"m"}]"#));
+    }
+}

@@ -20,12 +20,22 @@ use crate::{
 pub(super) struct MessagesRecorder {
     learner: Learner,
     blocks: BTreeMap<u32, Block>,
-    /// The text that ended last, if another one may follow it right away.
-    tail: Option<(u32, Running)>,
+    tail: Tail,
     ended: bool,
     bound: bool,
     unobservable: bool,
     over_bounds: bool,
+}
+
+/// What a text joins that begins now.
+#[derive(Default)]
+struct Tail {
+    /// The index of the block that ended last.
+    last: Option<u32>,
+    /// The texts right before it.
+    near: Option<Running>,
+    /// Those and texts further back, from which only blocks of the provider's own tools part it.
+    far: Option<Running>,
 }
 
 /// What is to be known to make parts of blocks.
@@ -72,8 +82,10 @@ enum Rest {
 
 struct Text {
     own: Running,
-    /// The hash of this text and of those before it with nothing in between: some clients merge them.
-    joined: Option<Running>,
+    /// The hashes of this text and of those before it, near and far: some clients merge them. Thinking stands nowhere
+    /// between them, so what precedes the first precedes all.
+    near: Option<Running>,
+    far: Option<Running>,
     is_empty: bool,
     /// The escaped text and the citations, where these may have opaque fields.
     cited: Option<(Vec<u8>, Vec<u8>)>,
@@ -124,7 +136,7 @@ impl MessagesRecorder {
         Self {
             learner: Learner { key: key.clone(), limits, defaults, bytes: 0, gap: false },
             blocks: BTreeMap::new(),
-            tail: None,
+            tail: Tail::default(),
             ended: false,
             bound: false,
             unobservable: false,
@@ -208,7 +220,7 @@ impl MessagesRecorder {
                 begun.cited = citations.map(|citations| (text.raw().to_vec(), raw[citations].to_vec()));
                 self.end_text(index, begun, Some(raw))?;
             } else {
-                self.tail = None;
+                self.tail.pass(index, part.kind);
                 let parts = self.learner.parts(raw)?;
                 self.blocks.insert(index, Block::Done(parts));
             }
@@ -233,7 +245,7 @@ impl MessagesRecorder {
             }
             Growing::Text(begun)
         } else {
-            self.tail = None;
+            self.tail.pass(index, part.kind);
             match (part.kind, &part.payload) {
                 // Of thinking that is not shown, nothing may come but the signature.
                 (PartKind::Thought, Payload::Text(text)) if !is_redacted(raw) => {
@@ -332,10 +344,12 @@ impl MessagesRecorder {
     }
 
     fn begin_text(&mut self, index: u32) -> Text {
-        let tail = self.tail.take().filter(|(before, _)| before.checked_add(1) == Some(index));
+        let tail = std::mem::take(&mut self.tail);
+        let tail = if tail.is_before(index) { tail } else { Tail::default() };
         Text {
             own: Running::new(&self.learner.key, Tag::Text),
-            joined: tail.map(|(_, joined)| joined),
+            near: tail.near,
+            far: tail.far,
             is_empty: true,
             cited: None,
         }
@@ -362,11 +376,11 @@ impl MessagesRecorder {
                 }
             }
             let mut part = TurnPart::new(Kind::Text, text.own.anchor());
-            part.aliases = text.joined.iter().map(Running::anchor).collect();
+            part.aliases = text.near.iter().chain(&text.far).map(Running::anchor).collect();
             parts.push(part);
         }
-        let tail = if text.is_empty { text.joined } else { Some(text.joined.unwrap_or(text.own)) };
-        self.tail = tail.map(|tail| (index, tail));
+        let near = if text.is_empty { text.near } else { Some(text.near.unwrap_or(text.own)) };
+        self.tail = Tail { last: Some(index), near, far: text.far };
         self.blocks.insert(index, Block::Done(parts));
         Ok(())
     }
@@ -478,12 +492,26 @@ impl<'a> Delta<'a> {
     }
 }
 
+impl Tail {
+    fn is_before(&self, index: u32) -> bool {
+        self.last.is_some_and(|last| last.checked_add(1) == Some(index))
+    }
+
+    /// Another block than one of text begins.
+    fn pass(&mut self, index: u32, kind: PartKind) {
+        let tail = std::mem::take(self);
+        if kind == PartKind::Native && tail.is_before(index) {
+            *self = Self { last: Some(index), near: None, far: tail.far.or(tail.near) };
+        }
+    }
+}
+
 impl Text {
     fn take_in(&mut self, text: &Str<'_>) {
         self.is_empty &= text.is_empty();
         text.decoded(&mut |bytes| {
             self.own.update(bytes);
-            if let Some(joined) = &mut self.joined {
+            for joined in self.near.iter_mut().chain(&mut self.far) {
                 joined.update(bytes);
             }
         });
@@ -642,7 +670,7 @@ impl Recorder for MessagesRecorder {
             self.unobservable |= !valid || self.over_bounds;
             if self.unobservable {
                 self.blocks.clear();
-                self.tail = None;
+                self.tail = Tail::default();
             }
         }
         progress.unobservable = self.unobservable;
@@ -666,5 +694,93 @@ impl Recorder for MessagesRecorder {
             }
         }
         if parts.is_empty() { Vec::new() } else { vec![Alternative::new(0, parts)] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: [&str; 9] = [
+        r#"{"type":"message_start","message":{"content":[]}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a\"\ud83d"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"\ude00"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"AAAABBBB"}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"CCCC\/DDD="}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+
+    fn recorder(limits: RecorderLimits) -> MessagesRecorder {
+        MessagesRecorder::new(&HashKey::from_bytes([7; 32]), limits, Arc::default())
+    }
+
+    const LIMITS: RecorderLimits =
+        RecorderLimits { min_state: 16, max_state: 1 << 10, max_parts: 16, max_bytes: 1 << 12 };
+
+    #[test]
+    fn thinking_is_kept_as_it_came() {
+        let mut recorder = recorder(LIMITS);
+        for (at, event) in STREAM.iter().enumerate() {
+            let progress = recorder.event(event.as_bytes());
+            assert!(!progress.unobservable && !progress.error, "{event}");
+            assert_eq!((progress.changed, progress.ended), (at == 6, at == 8), "{event}");
+            assert_eq!(recorder.turn(false).len(), usize::from(at >= 6), "{event}");
+        }
+        let turn = recorder.turn(true);
+        let part = &turn[0].parts[0];
+        let whole = r#"{"type":"thinking","thinking":"a\"\ud83d\ude00","signature":"AAAABBBBCCCC\/DDD="}"#;
+        assert_eq!(part.whole.as_deref(), Some(whole.as_bytes()));
+        assert_eq!(&part.state.as_ref().unwrap().raw()[..], br#""AAAABBBBCCCC\/DDD=""#);
+        let text = request::block(&mut Cursor::new(br#"{"type":"thinking","thinking":"a\"\ud83d\ude00"}"#), 0).unwrap();
+        assert_eq!(text.anchor(&recorder.learner.key, None), Some(part.anchor));
+    }
+
+    /// Rule 11: what does not fit ends the observation, or goes whole.
+    #[test]
+    fn bounds_hold() {
+        let mut small = recorder(RecorderLimits { max_bytes: 16, ..LIMITS });
+        let over = STREAM.iter().map(|event| small.event(event.as_bytes())).any(|progress| progress.over_bounds);
+        assert!(over && small.turn(true).is_empty());
+        let mut few = recorder(RecorderLimits { max_parts: 0, ..LIMITS });
+        assert!(few.event(STREAM[1].as_bytes()).over_bounds);
+        // Without one of its blocks, the thinking of a turn is of no use.
+        let mut short = recorder(RecorderLimits { max_state: 20, ..LIMITS });
+        let long = "A".repeat(40);
+        let document = format!(
+            r#"{{"type":"message","content":[
+                {{"type":"thinking","thinking":"a","signature":"AAAABBBBCCCCDDDD"}},
+                {{"type":"redacted_thinking","data":"{long}"}}, {{"type":"tool_use","id":"i","name":"n","input":{{}}}}]}}"#
+        );
+        assert!(short.event(document.as_bytes()).ended);
+        let turn = short.turn(true);
+        assert!(turn[0].parts.iter().all(|part| part.state.is_none()));
+        assert_eq!(turn[0].parts.iter().filter(|part| part.whole.is_some()).count(), 1, "the call");
+    }
+
+    #[test]
+    fn nothing_makes_it_panic() {
+        let document = br#"{"type":"message","content":[{"type":"text","text":"a","citations":[{"encrypted_index":"x"}]},
+            {"type":"web_search_tool_result","content":[{"type":"web_search_result","encrypted_content":"y"}]},{},[],7]}"#;
+        let streams = STREAM.iter().map(|event| event.as_bytes()).chain([&document[..]]);
+        for event in streams {
+            for end in 0..event.len() {
+                let mut recorder = recorder(LIMITS);
+                for before in &STREAM[..6] {
+                    recorder.event(before.as_bytes());
+                }
+                recorder.event(&event[..end]);
+                recorder.event(&[&event[..end], b"\"}"].concat());
+                let mut changed = event.to_vec();
+                for byte in [b'"', b'{', b'}', b'0', b'\\', 0xff] {
+                    changed[end] = byte;
+                    let _ = super::super::request::read(&changed);
+                    recorder.event(&changed);
+                }
+                recorder.turn(true);
+            }
+        }
     }
 }
