@@ -7,6 +7,7 @@ mod models;
 mod reduce;
 mod request;
 mod response;
+mod stream;
 
 use std::{ops::Range, sync::Arc};
 

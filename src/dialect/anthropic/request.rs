@@ -41,7 +41,8 @@ fn once(seen: &mut bool) -> Result<(), Unreadable> {
     if std::mem::replace(seen, true) { Err(Unreadable) } else { Ok(()) }
 }
 
-fn set<T>(field: &mut Option<T>, value: T) -> Result<(), Unreadable> {
+/// Sets what may be set once.
+pub(super) fn set<T>(field: &mut Option<T>, value: T) -> Result<(), Unreadable> {
     if field.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
 }
 
