@@ -5,6 +5,7 @@
 mod support;
 mod talk;
 
+mod agent;
 mod blocks;
 mod lost;
 mod refusals;

@@ -16,7 +16,12 @@ use std::{
 
 use bytes::Bytes;
 
-use self::{dropped::Run, gaps::lacks_state, insert::Pending, whole::is_whole};
+use self::{
+    dropped::Run,
+    gaps::lacks_state,
+    insert::Pending,
+    whole::{is_blank_thought, is_whole},
+};
 pub(crate) use self::{gaps::Gaps, insert::Inserted, whole::state_anchor};
 use super::{refusal, survey::Around};
 use crate::{
@@ -421,14 +426,19 @@ impl<'a> Work<'a> {
     }
 
     fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
+        let slot = self.part(&item).map(|part| self.slot(target, part));
         for at in target.clone() {
-            self.assigned.insert(at, item);
+            // What is left of another thought beside this one is no part of it.
+            let other = target.len() > 1 && is_blank_thought(&self.restorer.history.parts[at]);
+            if !other || slot == Some(at) {
+                self.assigned.insert(at, item);
+            }
         }
         let Some(part) = self.part(&item).filter(|part| part.state.is_some()) else { return };
         if self.restorer.refused.contains(&item) {
             return;
         }
-        let at = self.slot(target, part);
+        let Some(at) = slot else { return };
         match is_whole(part) {
             // The thoughts of a turn come back all together.
             true => self.fills.push((at, item)),

@@ -55,7 +55,7 @@ pub(super) fn is_whole(part: &TurnPart) -> bool {
 }
 
 /// What is left of a thought of which a client dropped the text and the signature.
-fn is_blank_thought(part: &Part<'_>) -> bool {
+pub(super) fn is_blank_thought(part: &Part<'_>) -> bool {
     part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
@@ -276,7 +276,10 @@ impl Work<'_> {
         if !in_members {
             let messages: HashSet<usize> = group.kept.iter().map(|(at, _)| history.parts[*at].message).collect();
             blank.extend(messages.into_iter().flat_map(|message| history.messages[message].parts.clone()));
-            blank.retain(|at| is_blank_thought(&history.parts[*at]) && !self.assigned.contains_key(at));
+            blank.retain(|at| {
+                let taken = self.assigned.contains_key(at) || self.plan.filled.contains(at);
+                is_blank_thought(&history.parts[*at]) && !taken
+            });
             blank.sort_unstable();
         }
         for index in missing {
