@@ -158,7 +158,7 @@ fn interleaved() -> Script {
 
 /// A8, A22: a tool loop gets through with whatever client, and what arrives is the same history every time.
 #[tokio::test]
-async fn clients_that_lose_state_get_through_their_tool_loops() {
+async fn clients_that_lose_state_get_through_their_tool_loops_a8() {
     for model in ["claude-sonnet-4-5", "claude-sonnet-5"] {
         for body in bodies(model) {
             for (name, keep) in CLIENTS {
@@ -176,7 +176,7 @@ async fn clients_that_lose_state_get_through_their_tool_loops() {
 
 /// A13: so they do where thinking is bound to everything before it.
 #[tokio::test]
-async fn bound_thinking_comes_back_in_one_chain() {
+async fn bound_thinking_comes_back_in_one_chain_a13() {
     for model in ["claude-fable-5-1", "claude-opus-5-5", "claude-haiku-5-5"] {
         let body = json!({"model": model, "max_tokens": 2048, "stream": true, "thinking": {"type": "adaptive"}});
         for (name, keep) in CLIENTS {

@@ -1,15 +1,21 @@
 //! Thinking that the client lost, in whole or in part.
 
 use serde_json::{Value, json};
+use tower_reasoning_replay::scope::Tenant;
 
 use crate::{
-    support::{rig::Rig, service::whole, store::TestStore},
+    support::{
+        body::{Scripted, Step},
+        rig::Rig,
+        service::whole,
+        store::TestStore,
+    },
     talk::*,
 };
 
 /// A8, A2: the block stands again where it stood, and nothing else changes.
 #[tokio::test]
-async fn dropped_thinking_is_back_at_its_place() {
+async fn dropped_thinking_is_back_at_its_place_a8() {
     let answer = json!([thinking("I \"have\" to\nlook.", FIRST), text("Wait."), call("toolu_01aB3dE", 1)]);
     for reply in [document(&answer), stream(&answer)] {
         let talk = Talk::new();
@@ -25,7 +31,7 @@ async fn dropped_thinking_is_back_at_its_place() {
 
 /// A4, A5, A6: several blocks, hidden ones and redacted ones among them, each stay what and where they were.
 #[tokio::test]
-async fn blocks_of_every_kind_keep_their_order() {
+async fn blocks_of_every_kind_keep_their_order_a4() {
     let answer = json!([
         thinking("", FIRST),
         redacted("EmwKAhgBEgy3va3pzix/LafPsn4aDFIT2Xlxh0L5"),
@@ -50,7 +56,7 @@ async fn blocks_of_every_kind_keep_their_order() {
 
 /// A18, A19: no signature, an empty one, or one that nobody issued is none.
 #[tokio::test]
-async fn thinking_without_its_signature_gets_it_back() {
+async fn thinking_without_its_signature_gets_it_back_a18() {
     let answer = json!([thinking("First.", FIRST), thinking("Second.", SECOND), call("toolu_01aB3dE", 1)]);
     let outputs = user(json!([output("toolu_01aB3dE")]));
     for signature in [None, Some(""), Some("skip_thought_signature_validator")] {
@@ -68,9 +74,9 @@ async fn thinking_without_its_signature_gets_it_back() {
     }
 }
 
-/// What is left of hidden and of redacted thinking makes room for the whole.
+/// A7: what is left of hidden and of redacted thinking makes room for the whole.
 #[tokio::test]
-async fn the_remains_of_a_block_are_replaced() {
+async fn the_remains_of_a_block_are_replaced_a7() {
     let answer = json!([thinking("", FIRST), redacted("EmwKAhgBEgy3va3pzix/LafPsn4a"), call("toolu_01aB3dE", 1)]);
     let talk = Talk::new();
     talk.send(json!([user("Look.")]), answer.clone()).await;
@@ -100,7 +106,7 @@ async fn changed_thinking_stays_as_it_is() {
 
 /// A3: what the client sends itself is left alone, part of a turn or not.
 #[tokio::test]
-async fn a_message_with_thinking_of_its_own_is_not_touched() {
+async fn a_message_with_thinking_of_its_own_is_not_touched_a3() {
     let answer = json!([thinking("First.", FIRST), text("So."), thinking("Second.", SECOND), call("toolu_01aB3dE", 1)]);
     let talk = Talk::new();
     talk.send(json!([user("Look.")]), answer.clone()).await;
@@ -138,7 +144,7 @@ async fn merged_texts_are_known() {
 
 /// A10: of equal calls on two branches, each gets its own.
 #[tokio::test]
-async fn branches_are_told_apart_by_what_precedes_them() {
+async fn branches_are_told_apart_by_what_precedes_them_a10() {
     let talk = Talk::new();
     let turn = |text: &str, signature: &str| json!([thinking(text, signature), call("toolu_01aB3dE", 1)]);
     talk.send(json!([user("Left.")]), turn("To the left.", FIRST)).await;
@@ -152,7 +158,7 @@ async fn branches_are_told_apart_by_what_precedes_them() {
 
 /// A22: the same history gives the same bytes, whatever stands behind it.
 #[tokio::test]
-async fn a_history_is_restored_alike_on_every_turn() {
+async fn a_history_is_restored_alike_on_every_turn_a22() {
     let talk = Talk::new();
     let mut history = vec![user("Look.")];
     let mut expected = history.clone();
@@ -167,7 +173,7 @@ async fn a_history_is_restored_alike_on_every_turn() {
 
 /// A23: a request that switches thinking off, or forces a tool without it, gets none.
 #[tokio::test]
-async fn a_request_without_thinking_gets_none() {
+async fn a_request_without_thinking_gets_none_a23() {
     let talk = Talk::new();
     talk.send(json!([user("Look.")]), json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)])).await;
     let history =
@@ -185,7 +191,7 @@ async fn a_request_without_thinking_gets_none() {
 
 /// A11: thinking that nobody asked for is remembered too.
 #[tokio::test]
-async fn unasked_thinking_is_remembered() {
+async fn unasked_thinking_is_remembered_a11() {
     let talk = Talk::with("claude-sonnet-5");
     let body = |messages: Value| json!({"model": "claude-sonnet-5", "max_tokens": 9, "messages": messages});
     let answer = json!([thinking("", FIRST), call("toolu_01aB3dE", 1)]);
@@ -198,7 +204,7 @@ async fn unasked_thinking_is_remembered() {
 
 /// A13: where thinking is bound to what precedes it, a changed beginning leaves it out.
 #[tokio::test]
-async fn bound_thinking_goes_back_only_behind_what_it_was_made_from() {
+async fn bound_thinking_goes_back_only_behind_what_it_was_made_from_a13() {
     let talk = Talk::with("claude-fable-5-1");
     let with_system = |messages: Value, system: Value| {
         let mut body = talk.body(&messages);
@@ -271,7 +277,7 @@ async fn every_path_of_the_protocol_is_watched() {
 
 /// A15: the request for tolerance goes only together with its header, and only where the operator wants it.
 #[tokio::test]
-async fn tolerance_is_asked_for_with_its_header() {
+async fn tolerance_is_asked_for_with_its_header_a15() {
     const HEADER: &str = "thinking-binding-controls-2026-08-01";
     for wants in [false, true] {
         let mut talk = Talk::with("claude-opus-5-5");
@@ -285,4 +291,69 @@ async fn tolerance_is_asked_for_with_its_header() {
         assert_eq!(talk.raw(&own, document(&json!([]))).await, own);
         assert!(!talk.rig.inner.last().headers.contains_key("anthropic-beta"));
     }
+}
+
+/// A16: where thinking is bound to the organisation, another account's is of no use.
+#[tokio::test]
+async fn thinking_of_another_account_is_not_put_back_a16() {
+    for (model_id, is_back) in [("claude-opus-5-5", true), ("claude-haiku-5-5", false)] {
+        let talk = Talk::with(model_id);
+        let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+        let mut history = json!([user("Look.")]);
+        for key in ["a key", "another key"] {
+            let mut request = http::Request::post(MESSAGES)
+                .header("content-type", "application/json")
+                .header("x-claude-code-session-id", "s")
+                .header("x-api-key", key)
+                .body(Scripted::new([Step::Data(talk.body(&history).to_string().into())]))
+                .unwrap();
+            request.extensions_mut().insert(Tenant::new("customer"));
+            talk.rig.inner.will(whole(document(&answer)));
+            talk.rig.exchange(request).await;
+            let kept = model(json!([call("toolu_01aB3dE", 1)]));
+            history = json!([user("Look."), kept, user(json!([output("toolu_01aB3dE")]))]);
+        }
+        let seen: Value = serde_json::from_str(&talk.rig.inner.last().text()).unwrap();
+        assert_eq!(seen["messages"][1] == model(answer), is_back, "{model_id}");
+    }
+}
+
+/// A17: another model gets none of it, and the first one all of it again.
+#[tokio::test]
+async fn thinking_of_another_model_is_not_put_back_a17() {
+    let mut talk = Talk::new();
+    let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.send(json!([user("Look.")]), answer.clone()).await;
+    let kept = model(json!([call("toolu_01aB3dE", 1)]));
+    let history = json!([user("Look."), kept, user(json!([output("toolu_01aB3dE")]))]);
+    for (model_id, expected) in [("claude-opus-5", kept), ("claude-sonnet-4-5", model(answer))] {
+        talk.model = model_id;
+        assert_eq!(talk.ask(history.clone()).await[1], expected, "{model_id}");
+    }
+}
+
+/// A20: thinking without a signature is neither put back nor made into text.
+#[tokio::test]
+async fn unsigned_thinking_never_becomes_text_a20() {
+    let talk = Talk::new();
+    talk.send(json!([user("Look.")]), json!([thinking("Secret.", ""), call("toolu_01aB3dE", 1)])).await;
+    let kept = model(json!([call("toolu_01aB3dE", 1)]));
+    let history = json!([user("Look."), kept, user(json!([output("toolu_01aB3dE")]))]);
+    assert_eq!(talk.ask(history.clone()).await, history);
+}
+
+/// A21: behind a checkpoint, bound thinking from before it stays away, and what comes after it is a chain of its own.
+#[tokio::test]
+async fn a_checkpoint_begins_a_new_chain_a21() {
+    let talk = Talk::with("claude-fable-5-1");
+    let first = json!([thinking("First.", FIRST), text("Yes.")]);
+    talk.send(json!([user("Hi.")]), first.clone()).await;
+    let checkpoint = model(json!([{"type": "compaction", "content": "They said hi."}]));
+    let second = json!([thinking("Second.", SECOND), text("No.")]);
+    let kept = |answer: &Value| model(json!([answer[1]]));
+    let history = json!([checkpoint, kept(&first), user("Is it?")]);
+    assert_eq!(talk.send(history.clone(), second.clone()).await, history);
+    let history = json!([checkpoint, kept(&first), user("Is it?"), kept(&second), user("And?")]);
+    let upstream = talk.ask(history.clone()).await;
+    assert_eq!((&upstream[1], &upstream[3]), (&history[1], &model(second)));
 }

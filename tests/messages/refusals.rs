@@ -18,7 +18,7 @@ fn history() -> Value {
 
 /// A1, A12: what we put back is taken out again, once, and forgotten only if it was bad.
 #[tokio::test]
-async fn refused_thinking_is_taken_out_and_the_request_sent_again() {
+async fn refused_thinking_is_taken_out_and_the_request_sent_again_a1() {
     for (message, event, kept) in [
         ("messages.1.content.0: Invalid `signature` in `thinking` block", Event::RefusedInvalid, false),
         (
@@ -52,7 +52,7 @@ async fn refused_thinking_is_taken_out_and_the_request_sent_again() {
 
 /// A14: the client's own blocks are never taken out.
 #[tokio::test]
-async fn the_clients_own_thinking_is_its_own_affair() {
+async fn the_clients_own_thinking_is_its_own_affair_a14() {
     let talk = Talk::new();
     let mut own = history();
     own[1] = model(json!([thinking("Mine.", FIRST), call("toolu_01aB3dE", 1)]));
@@ -65,7 +65,7 @@ async fn the_clients_own_thinking_is_its_own_affair() {
 
 /// A13: a provider that once spoke of another conversation is one that looks at what precedes thinking.
 #[tokio::test]
-async fn what_an_answer_says_of_dropped_thinking_is_heeded() {
+async fn what_an_answer_says_of_dropped_thinking_is_heeded_a13() {
     let talk = Talk::new();
     let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
     talk.send(json!([user("Look.")]), answer.clone()).await;

@@ -23,7 +23,7 @@ async fn after(reply: String) -> Value {
 
 /// A9: a block without its end is never kept; the whole ones before it are.
 #[tokio::test]
-async fn of_a_broken_stream_whole_blocks_are_kept() {
+async fn of_a_broken_stream_whole_blocks_are_kept_a9() {
     let blocks = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
     let whole = events(&blocks);
     assert_eq!(after(sse(&whole)).await, blocks);
