@@ -6,6 +6,7 @@
 //! [`Dialect`] and name it in [`all`].
 
 mod anthropic;
+mod chat;
 mod cloud_code;
 mod gemini;
 mod history;
@@ -323,5 +324,5 @@ pub(crate) struct Progress {
 
 /// Every dialect, in the order in which they are asked.
 pub(crate) fn all() -> &'static [&'static dyn Dialect] {
-    &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic]
+    &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic, &chat::Chat]
 }

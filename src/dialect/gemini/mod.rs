@@ -4,7 +4,7 @@
 //! which it came: <https://ai.google.dev/gemini-api/docs/thought-signatures>.
 
 mod partial;
-mod placeholder;
+pub(super) mod placeholder;
 pub(super) mod request;
 pub(super) mod response;
 

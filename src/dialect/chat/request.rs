@@ -1,0 +1,620 @@
+//! Reads the history of a chat completion request.
+
+use std::ops::Range;
+
+use super::{
+    is_gemini,
+    reasoning::{self, Extra, Field, Weight},
+};
+use crate::{
+    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable},
+    scope::{Member, MemberPath},
+    wire::json::{Cursor, Str},
+};
+
+/// Members over this size are no session ids.
+const MAX_MEMBER: usize = 4 << 10;
+
+pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
+    let mut reader = Reader::default();
+    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
+    reader.history.messages.reserve((body.len() / 1_024).min(512));
+    let mut cursor = Cursor::new(body);
+    cursor.object(|cursor, key| reader.member(cursor, key))?;
+    cursor.end()?;
+    let mut history = reader.history;
+    let model = history.model.as_deref().unwrap_or_default();
+    // What Gemini signs it wants back, whatever is asked for.
+    if history.thinking == Thinking::Off && !is_gemini(model) {
+        let missing = history.parts.iter_mut().filter(|part| part.slot.is_missing());
+        missing.for_each(|part| part.slot = Slot::Unfit);
+    }
+    Ok(history)
+}
+
+/// Notes that a member was seen; the second one makes the body ambiguous.
+fn once<T>(seen: &mut Option<T>, value: T) -> Result<(), Unreadable> {
+    if seen.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    history: History<'a>,
+    seen_messages: Option<()>,
+    /// A message that is no instruction was seen: instructions after it are part of the conversation.
+    begun: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn member(&mut self, cursor: &mut Cursor<'a>, key: Str<'a>) -> Result<(), Unreadable> {
+        let bytes = cursor.bytes();
+        let name = key.decode();
+        match &*name {
+            b"messages" => {
+                once(&mut self.seen_messages, ())?;
+                cursor.array(|cursor| self.message(cursor))?;
+            }
+            b"model" if cursor.peek() == Some(b'"') => {
+                let model = cursor.string()?.0.decode();
+                once(&mut self.history.model, model)?;
+            }
+            b"tools" => {
+                let span = cursor.skip()?;
+                once(&mut self.history.tools, span)?;
+            }
+            _ => {
+                let span = cursor.skip()?;
+                if span.len() <= MAX_MEMBER {
+                    let value = &bytes[span];
+                    if is_off(&name, value) {
+                        self.history.thinking = Thinking::Off;
+                    }
+                    self.history.members.push(Member { path: MemberPath::Root, key: key.raw(), value });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Unreadable> {
+        let bytes = cursor.bytes();
+        let scan = scan(cursor)?;
+        let role = scan.role.map(|role| role.decode()).unwrap_or_default();
+        let is_instruction = matches!(&*role, b"system" | b"developer");
+        if is_instruction && !self.begun {
+            let system = &mut self.history.system;
+            return each_content(bytes, &scan, |cursor| {
+                let part = element(cursor, 0, &Slot::Unfit)?;
+                system.push(part.payload);
+                Ok(())
+            });
+        }
+        self.begun = true;
+        let message = self.history.messages.len();
+        let first = self.history.parts.len();
+        let author = if &*role == b"assistant" { Author::Model } else { Author::Client };
+        match &*role {
+            b"assistant" => self.answer(bytes, &scan, message)?,
+            b"tool" | b"function" => {
+                let (span, payload) = output(bytes, &scan)?;
+                let part = Part {
+                    message,
+                    span,
+                    kind: PartKind::Output,
+                    id: scan.id,
+                    name: scan.name,
+                    payload,
+                    slot: Slot::Unfit,
+                    snake_case: false,
+                };
+                self.history.parts.push(part);
+            }
+            _ => {
+                let parts = &mut self.history.parts;
+                each_content(bytes, &scan, |cursor| {
+                    parts.push(element(cursor, message, &Slot::Unfit)?);
+                    Ok(())
+                })?;
+            }
+        }
+        let parts = first..self.history.parts.len();
+        self.history.messages.push(Message { author, span: scan.span, parts });
+        Ok(())
+    }
+
+    /// A message of the model: its reasoning, what it says, what it calls.
+    fn answer(&mut self, bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Result<(), Unreadable> {
+        let parts = &mut self.history.parts;
+        let first = parts.len();
+        parts.extend(thought(bytes, scan, message));
+        each_content(bytes, scan, |cursor| {
+            parts.push(element(cursor, message, &Slot::Beside)?);
+            Ok(())
+        })?;
+        if let Some(calls) = &scan.calls {
+            let mut cursor = Cursor::at(bytes, calls.start);
+            match cursor.peek() {
+                Some(b'[') => {
+                    cursor.array(|cursor| {
+                        parts.push(call(cursor, message)?);
+                        Ok::<_, Unreadable>(())
+                    })?;
+                }
+                Some(b'n') => {}
+                // What is no list of calls is the provider's to refuse.
+                _ => return Err(Unreadable),
+            }
+        }
+        if let Some(called) = scan.function_call.as_ref().filter(|span| bytes[span.start] == b'{') {
+            let mut cursor = Cursor::at(bytes, called.start);
+            let (name, payload, _) = function(&mut cursor, "arguments")?;
+            parts.push(called_part(message, called.clone(), None, name, payload, Slot::Beside, bytes));
+        }
+        // Beside a thought of the client's own nothing is missing.
+        let answer = &mut parts[first..];
+        let own = answer.iter().any(|part| part.kind == PartKind::Thought && !part.slot.is_missing());
+        if own {
+            let beside = answer.iter_mut().filter(|part| part.slot == Slot::Beside);
+            beside.for_each(|part| part.slot = Slot::Unfit);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a member of the request says that no thinking at all is wanted. `enable_thinking` is not asked: many
+/// servers do not know it, and think.
+fn is_off(key: &[u8], value: &[u8]) -> bool {
+    let says = |object: &[u8], name: &str, wanted: &[u8]| {
+        let mut cursor = Cursor::new(object);
+        let mut found = false;
+        if cursor.peek() == Some(b'{') {
+            let _ = cursor.object::<Unreadable>(|cursor, key| {
+                let span = cursor.skip()?;
+                found |= key.is(name) && &cursor.bytes()[span] == wanted;
+                Ok(())
+            });
+        }
+        found
+    };
+    match key {
+        b"thinking" => says(value, "type", b"\"disabled\""),
+        b"reasoning" => says(value, "enabled", b"false") || says(value, "effort", b"\"none\""),
+        b"reasoning_effort" => value == b"\"none\"",
+        _ => false,
+    }
+}
+
+/// Where the members of a message stand.
+#[derive(Default)]
+pub(super) struct Scan<'a> {
+    pub(super) span: Range<usize>,
+    /// Where the last member ends, or the place behind the brace if there is none.
+    pub(super) end: usize,
+    pub(super) is_empty: bool,
+    role: Option<Str<'a>>,
+    pub(super) content: Option<Range<usize>>,
+    pub(super) calls: Option<Range<usize>>,
+    function_call: Option<Range<usize>>,
+    id: Option<Str<'a>>,
+    name: Option<Str<'a>>,
+    fields: [Option<Range<usize>>; Field::ALL.len()],
+}
+
+impl Scan<'_> {
+    pub(super) fn field(&self, field: Field) -> Option<&Range<usize>> {
+        self.fields[field as usize].as_ref()
+    }
+}
+
+/// Reads what a message is made of.
+pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> {
+    let mut scan = Scan { is_empty: true, ..Scan::default() };
+    let span = cursor.object(|cursor, key| {
+        let key = key.decode();
+        let is_text = cursor.peek() == Some(b'"');
+        scan.is_empty = false;
+        match &*key {
+            b"role" if is_text => once(&mut scan.role, cursor.string()?.0)?,
+            b"tool_call_id" if is_text => once(&mut scan.id, cursor.string()?.0)?,
+            b"name" if is_text => once(&mut scan.name, cursor.string()?.0)?,
+            b"content" => once(&mut scan.content, cursor.skip()?)?,
+            b"tool_calls" => once(&mut scan.calls, cursor.skip()?)?,
+            b"function_call" => once(&mut scan.function_call, cursor.skip()?)?,
+            key => {
+                let value = cursor.skip()?;
+                if let Some(field) = Field::of(key) {
+                    once(&mut scan.fields[field as usize], value)?;
+                }
+            }
+        }
+        scan.end = cursor.position();
+        Ok::<_, Unreadable>(())
+    })?;
+    if scan.is_empty {
+        scan.end = span.start + 1;
+    }
+    scan.span = span;
+    Ok(scan)
+}
+
+/// The reasoning of a message, as one part.
+fn thought<'a>(bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Option<Part<'a>> {
+    let weighed = |wanted: Weight| {
+        let mut fields = Field::ALL.into_iter().filter_map(|field| Some((field, scan.field(field)?)));
+        fields.find(|(field, span)| field.weigh(&bytes[(*span).clone()]) == wanted).map(|(_, span)| span.clone())
+    };
+    let (span, slot) = match weighed(Weight::Real) {
+        Some(span) => (span.clone(), Slot::Held(span)),
+        None => {
+            let span = weighed(Weight::Blank)?;
+            (span.clone(), Slot::Blank(span))
+        }
+    };
+    let text = reasoning::visible(|field| Some(&bytes[scan.field(field)?.clone()]));
+    Some(thought_part(message, span, text, slot))
+}
+
+fn thought_part(message: usize, span: Range<usize>, text: Str<'_>, slot: Slot) -> Part<'_> {
+    Part {
+        message,
+        span,
+        kind: PartKind::Thought,
+        id: None,
+        name: None,
+        payload: Payload::Text(text),
+        slot,
+        snake_case: false,
+    }
+}
+
+/// Visits what a message says: one string, or the elements of a list.
+fn each_content<'a>(
+    bytes: &'a [u8],
+    scan: &Scan<'a>,
+    mut each: impl FnMut(&mut Cursor<'a>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let Some(content) = &scan.content else { return Ok(()) };
+    let mut cursor = Cursor::at(bytes, content.start);
+    match cursor.peek() {
+        Some(b'[') => cursor.array(each).map(drop),
+        Some(b'n') => Ok(()),
+        // Clients write nothing as an empty string too.
+        Some(b'"') if content.len() == 2 => Ok(()),
+        _ => each(&mut cursor),
+    }
+}
+
+/// Reads one element of what a message says. `beside` is where state of it would stand.
+fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result<Part<'a>, Unreadable> {
+    let bytes = cursor.bytes();
+    let part = |span: Range<usize>, kind: PartKind, payload: Payload<'a>| {
+        let slot = if kind == PartKind::Other { Slot::Unfit } else { beside.clone() };
+        Part { message, span, kind, id: None, name: None, payload, slot, snake_case: false }
+    };
+    match cursor.peek() {
+        Some(b'"') => {
+            let (text, span) = cursor.string()?;
+            return Ok(part(span, PartKind::Text, Payload::Text(text)));
+        }
+        Some(b'{') => {}
+        _ => {
+            let span = cursor.skip()?;
+            let value = &bytes[span.clone()];
+            return Ok(part(span, PartKind::Other, Payload::Json(Some(value))));
+        }
+    }
+    let (mut kind, mut text, mut thinking, mut signature) = (None, None, None, None);
+    let (mut link, mut data, mut file) = (None, None, None);
+    let span = cursor.object(|cursor, key| {
+        let key = key.decode();
+        let is_text = cursor.peek() == Some(b'"');
+        match &*key {
+            b"type" if is_text => once(&mut kind, cursor.string()?.0)?,
+            b"text" if is_text => once(&mut text, cursor.string()?.0)?,
+            b"thinking" => once(&mut thinking, cursor.skip()?)?,
+            b"signature" => once(&mut signature, cursor.skip()?)?,
+            b"image_url" | b"video_url" => once(&mut link, cursor.skip()?)?,
+            b"input_audio" => once(&mut data, cursor.skip()?)?,
+            b"file" => once(&mut file, cursor.skip()?)?,
+            _ => {
+                cursor.skip()?;
+            }
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    let kind = kind.map(|kind| kind.decode()).unwrap_or_default();
+    if &*kind == b"thinking" {
+        let Some(value) = thinking else {
+            return Ok(part(span, PartKind::Other, Payload::Json(None)));
+        };
+        let text = thinking_text(&bytes[value.clone()]);
+        let signed = signature.filter(|value| &bytes[value.clone()] != b"null" && value.len() > 2);
+        let is_blank = text.decode().trim_ascii().is_empty() || reasoning::is_placeholder(&text.decode());
+        let slot = match (is_blank, signed) {
+            (true, None) => Slot::Blank(value),
+            _ => Slot::Held(value),
+        };
+        return Ok(thought_part(message, span, text, slot));
+    }
+    let named = |value: Option<Range<usize>>, name: &str| {
+        let value = &bytes[value?];
+        if value.first() == Some(&b'"') {
+            return reasoning::text_of(value);
+        }
+        member_text(value, name)
+    };
+    if let Some(text) = text {
+        return Ok(part(span, PartKind::Text, Payload::Text(text)));
+    }
+    if let Some(link) = named(link, "url") {
+        return Ok(part(span, PartKind::Media, Payload::Uri(link)));
+    }
+    if let Some(data) = named(data, "data") {
+        return Ok(part(span, PartKind::Media, Payload::Data(data)));
+    }
+    let payload = match file {
+        // Marks for the cache beside it say nothing.
+        Some(file) => Payload::Fields("file", vec![("file", &bytes[file])]),
+        None => Payload::Json(Some(&bytes[span.clone()])),
+    };
+    Ok(part(span, PartKind::Other, payload))
+}
+
+/// The text of the first member of this name.
+fn member_text<'a>(object: &'a [u8], name: &str) -> Option<Str<'a>> {
+    let mut found = None;
+    let mut cursor = Cursor::new(object);
+    cursor
+        .object::<Unreadable>(|cursor, key| {
+            if key.is(name) && cursor.peek() == Some(b'"') {
+                found = found.or(Some(cursor.string()?.0));
+                return Ok(());
+            }
+            cursor.skip()?;
+            Ok(())
+        })
+        .ok()?;
+    found
+}
+
+/// What a chunk of thinking shows: a string, or the first text of a list.
+pub(super) fn thinking_text(value: &[u8]) -> Str<'_> {
+    if let Some(text) = reasoning::text_of(value) {
+        return text;
+    }
+    let mut first = None;
+    let mut cursor = Cursor::new(value);
+    if cursor.peek() == Some(b'[') {
+        let _ = cursor.array::<Unreadable>(|cursor| {
+            let span = cursor.skip()?;
+            let text = || member_text(&cursor.bytes()[span.clone()], "text");
+            first = first.or_else(text);
+            Ok(())
+        });
+    }
+    first.unwrap_or_else(Str::empty)
+}
+
+/// What a tool gave back. One text is the same with and without a list around it.
+fn output<'a>(bytes: &'a [u8], scan: &Scan<'a>) -> Result<(Range<usize>, Payload<'a>), Unreadable> {
+    let Some(content) = scan.content.clone() else { return Ok((scan.span.clone(), Payload::Json(None))) };
+    let value = &bytes[content.clone()];
+    if let Some(text) = reasoning::text_of(value) {
+        return Ok((content, Payload::Text(text)));
+    }
+    let (mut texts, mut count) = (None, 0_usize);
+    if value.first() == Some(&b'[') {
+        each_content(bytes, scan, |cursor| {
+            count += 1;
+            if let Payload::Text(text) = element(cursor, 0, &Slot::Unfit)?.payload {
+                texts = Some(text);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(match texts {
+        Some(text) if count == 1 => (content, Payload::Text(text)),
+        _ => (content, Payload::Json(Some(value))),
+    })
+}
+
+/// Reads one element of `tool_calls`. The same reader serves requests and responses, so that what is remembered and
+/// what is looked up can never be derived differently.
+pub(super) fn call<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'a>, Unreadable> {
+    let bytes = cursor.bytes();
+    if cursor.peek() != Some(b'{') {
+        let span = cursor.skip()?;
+        return Ok(called_part(message, span, None, None, Payload::Json(None), Slot::Unfit, bytes));
+    }
+    let (mut id, mut called, mut slot) = (None, None, None);
+    let span = cursor.object(|cursor, key| {
+        let key = key.decode();
+        match (&*key, cursor.peek()) {
+            (b"id", Some(b'"')) => once(&mut id, cursor.string()?.0)?,
+            (b"function", Some(b'{')) => once(&mut called, function(cursor, "arguments")?)?,
+            (b"custom", Some(b'{')) => once(&mut called, function(cursor, "input")?)?,
+            (b"extra_content", _) => {
+                let span = cursor.skip()?;
+                let found = match reasoning::extra(&bytes[span.clone()]) {
+                    Extra::Signed(_) => Slot::Held(span),
+                    Extra::Blank => Slot::Blank(span),
+                    Extra::Other => Slot::Unfit,
+                };
+                once(&mut slot, found)?;
+            }
+            _ => {
+                cursor.skip()?;
+            }
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    let (name, payload, _) = called.unwrap_or((None, Payload::Json(None), 0..0));
+    Ok(called_part(message, span, id, name, payload, slot.unwrap_or(Slot::Beside), bytes))
+}
+
+/// A call; what has no name is something else.
+fn called_part<'a>(
+    message: usize,
+    span: Range<usize>,
+    id: Option<Str<'a>>,
+    name: Option<Str<'a>>,
+    payload: Payload<'a>,
+    slot: Slot,
+    bytes: &'a [u8],
+) -> Part<'a> {
+    if name.is_none() {
+        let payload = Payload::Json(Some(&bytes[span.clone()]));
+        let (kind, slot) = (PartKind::Other, Slot::Unfit);
+        return Part { message, span, kind, id, name, payload, slot, snake_case: false };
+    }
+    Part { message, span, kind: PartKind::Call, id, name, payload, slot, snake_case: false }
+}
+
+type Called<'a> = (Option<Str<'a>>, Payload<'a>, Range<usize>);
+
+/// The name of what is called, and with what.
+fn function<'a>(cursor: &mut Cursor<'a>, arguments: &str) -> Result<Called<'a>, Unreadable> {
+    let (mut name, mut payload) = (None, None);
+    let span = cursor.object(|cursor, key| {
+        if key.is("name") && cursor.peek() == Some(b'"') {
+            return once(&mut name, cursor.string()?.0);
+        }
+        let span = cursor.skip()?;
+        if key.is(arguments) {
+            once(&mut payload, self::arguments(&cursor.bytes()[span]))?;
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    Ok((name, payload.unwrap_or(Payload::Json(None)), span))
+}
+
+/// Arguments are JSON inside a string. What is no JSON is compared as the string that it is.
+fn arguments(value: &[u8]) -> Payload<'_> {
+    let is_nothing = |json: &[u8]| matches!(json.trim_ascii(), b"" | b"null");
+    let is_json = |json: &[u8]| {
+        let mut cursor = Cursor::new(json);
+        cursor.skip().is_ok() && cursor.end().is_ok()
+    };
+    let Some(text) = reasoning::text_of(value) else {
+        return Payload::Json(Some(value).filter(|value| !is_nothing(value)));
+    };
+    if !text.is_escaped() {
+        return match text.raw() {
+            json if is_nothing(json) => Payload::Json(None),
+            json if is_json(json) => Payload::Json(Some(json)),
+            _ => Payload::Json(Some(value)),
+        };
+    }
+    match text.decode().into_owned() {
+        json if is_nothing(&json) => Payload::Json(None),
+        json if is_json(&json) => Payload::Assembled(json),
+        _ => Payload::Json(Some(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::HashKey;
+
+    fn parts(message: &str) -> Vec<(PartKind, bool)> {
+        let body = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}},{message}]}}");
+        let history = read(body.as_bytes()).unwrap();
+        history.parts_of(1).iter().map(|part| (part.kind, part.slot.is_missing())).collect()
+    }
+
+    #[test]
+    fn reasoning_of_the_clients_own_leaves_nothing_missing() {
+        use PartKind::{Call, Text, Thought};
+        let call = r#""tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#;
+        let message = |rest: &str| parts(&format!("{{\"role\":\"assistant\",\"content\":\"so\",{call}{rest}}}"));
+        assert_eq!(message(""), [(Text, true), (Call, true)]);
+        for held in [
+            r#","reasoning_content":"why""#,
+            r#","reasoning":"why""#,
+            r#","reasoning_details":[{"type":"reasoning.encrypted","data":"abc"}]"#,
+            r#","reasoning_text":"","reasoning_opaque":"abc""#,
+            r#","extra_content":{"google":{"thought_signature":"abc"}}"#,
+        ] {
+            assert_eq!(message(held), [(Thought, false), (Text, false), (Call, false)], "{held}");
+        }
+        for blank in [r#","reasoning_content":"""#, r#","reasoning":null"#, r#","reasoning_details":[]"#] {
+            assert_eq!(message(blank), [(Thought, true), (Text, true), (Call, true)], "{blank}");
+        }
+        assert_eq!(message(r#","extra_content":{"google":{"thought":true}}"#), [(Text, true), (Call, true)]);
+    }
+
+    #[test]
+    fn a_chunk_of_thinking_is_a_thought() {
+        use PartKind::{Text, Thought};
+        let text = r#"{"type":"text","text":"so"}"#;
+        let held = r#"{"type":"thinking","thinking":[{"type":"text","text":"why"}]}"#;
+        let blank = r#"{"type":"thinking","thinking":[],"closed":true}"#;
+        let message = |chunk: &str| parts(&format!("{{\"role\":\"assistant\",\"content\":[{chunk},{text}]}}"));
+        assert_eq!(message(held), [(Thought, false), (Text, false)]);
+        assert_eq!(message(blank), [(Thought, true), (Text, true)]);
+    }
+
+    #[test]
+    fn a_call_is_the_same_in_every_spelling() {
+        let key = HashKey::from_bytes([7; 32]);
+        let anchor = |arguments: &str| {
+            let call = format!("{{\"id\":\"c\",\"function\":{{\"name\":\"f\",\"arguments\":{arguments}}}}}");
+            call_anchor(&call, &key)
+        };
+        fn call_anchor(call: &str, key: &HashKey) -> Option<crate::ledger::Anchor> {
+            self::call(&mut Cursor::new(call.as_bytes()), 0).unwrap().anchor(key, None)
+        }
+        assert_eq!(anchor(r#""{\"a\":1}""#), anchor(r#""{ \"a\": 1.0 }""#));
+        assert_eq!(anchor(r#""{\"a\":1}""#), anchor(r#"{"a":1}"#));
+        assert_eq!(anchor(r#""""#), anchor(r#""{}""#));
+        assert_eq!(anchor("null"), anchor(r#""null""#));
+        assert_ne!(anchor(r#""{\"a\":""#), anchor(r#""{\"a\":1}""#));
+        assert_eq!(anchor(r#""{\"a\":""#), anchor(r#""{\u0022a\":""#));
+        assert!(anchor(r#""{\"a\":""#).is_some());
+    }
+
+    #[test]
+    fn instructions_at_the_head_are_the_system_and_later_ones_are_not() {
+        let body = r#"{"messages":[{"role":"developer","content":"a"},{"role":"system","content":[{"type":"text","text":"b"}]},
+            {"role":"user","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:x"}}]},
+            {"role":"system","content":"c"},
+            {"role":"tool","tool_call_id":"c1","content":[{"type":"text","text":"out"}]}],"model":"m","session_id":"s"}"#;
+        let history = read(body.as_bytes()).unwrap();
+        assert_eq!((history.system.len(), history.messages.len(), history.members.len()), (2, 3, 1));
+        let kinds: Vec<_> = history.parts.iter().map(|part| part.kind).collect();
+        assert_eq!(kinds, [PartKind::Text, PartKind::Media, PartKind::Text, PartKind::Output]);
+        assert!(matches!(&history.parts[3].payload, Payload::Text(text) if text.is("out")));
+    }
+
+    #[test]
+    fn what_is_there_twice_is_unreadable() {
+        for body in [
+            r#"{"messages":[],"messages":[]}"#,
+            r#"{"messages":[{"role":"user","role":"assistant"}]}"#,
+            r#"{"messages":[{"role":"assistant","reasoning":"a","reasoning":"b"}]}"#,
+            r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"a","id":"b"}]}]}"#,
+            r#"{"messages":{}}"#,
+            r#"{"messages":[7]}"#,
+            r#"{"messages":[]} x"#,
+        ] {
+            assert!(read(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn without_thinking_nothing_is_missing_but_what_gemini_signs() {
+        let missing = |model: &str, off: &str| {
+            let body =
+                format!("{{\"model\":\"{model}\",{off},\"messages\":[{{\"role\":\"assistant\",\"content\":\"so\"}}]}}");
+            read(body.as_bytes()).unwrap().parts[0].slot.is_missing()
+        };
+        for off in
+            [r#""thinking":{"type":"disabled"}"#, r#""reasoning":{"effort":"none"}"#, r#""reasoning_effort":"none""#]
+        {
+            assert!(!missing("deepseek-v4", off), "{off}");
+            assert!(missing("google/gemini-3-pro", off), "{off}");
+        }
+        assert!(missing("qwen3", r#""enable_thinking":false"#));
+    }
+}
