@@ -228,7 +228,7 @@ pub(super) fn placeholder(body: &[u8], history: &History<'_>, part: usize, value
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::insert::tests, *};
     use crate::wire::patch::Patch;
 
     /// The message after these parts were put back into it.
@@ -251,7 +251,9 @@ mod tests {
 
     #[test]
     fn members_stand_once_each() {
-        let put = |message, whole| put(message, None, &[whole]);
+        fn put(message: &str, whole: (Kind, &'static str)) -> Option<Value> {
+            tests::put(message, None, &[whole])
+        }
         let whole = |mut message: Value, more: Value| {
             message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             Some(message)
@@ -268,8 +270,7 @@ mod tests {
         let blank = r#"{"reasoning_details":[],"role":"assistant","content":"so"}"#;
         assert_eq!(put(blank, BOTH), whole(bare.clone(), both));
         assert_eq!(put(r#"{"role":"assistant","reasoning_details":[{"text":"own"}]}"#, BOTH), None);
-        let twice = [WHY, WHY];
-        assert_eq!(super::tests::put(r#"{"role":"assistant"}"#, None, &twice), None);
+        assert_eq!(tests::put(r#"{"role":"assistant"}"#, None, &[WHY, WHY]), None);
     }
 
     #[test]
