@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "recordings/chat.rs"]
+mod chat;
 #[path = "recordings/client.rs"]
 mod client;
 #[path = "recordings/errors.rs"]

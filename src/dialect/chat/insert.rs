@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{
-    reasoning::{Field, Weight},
+    reasoning::Field,
     request::{self, Scan},
 };
 use crate::{
@@ -126,7 +126,7 @@ impl Insertion<'_> {
                 None => self.member(field.name(), &[value]),
                 Some(held) => {
                     let own = &self.body[held.clone()];
-                    if field.weigh(own) != Weight::Blank && own != b"null" {
+                    if !field.is_vacant(own) {
                         return None;
                     }
                     let bytes = Bytes::copy_from_slice(value);
@@ -267,6 +267,13 @@ mod tests {
             let message = format!("{{\"role\":\"assistant\",\"reasoning_content\":{blank},\"content\":\"so\"}}");
             assert_eq!(put(&message, WHY), whole(bare.clone(), why.clone()), "{blank}");
         }
+        let extra = (Kind::Thought, r#""extra_content":{"google":{"thought_signature":"abc"}}"#);
+        for vacant in ["null", "\"\"", "{}", r#"{"google":{"thought_signature":""}}"#] {
+            let message = format!("{{\"extra_content\":{vacant},\"role\":\"assistant\",\"content\":\"so\"}}");
+            let signed = json!({"extra_content": {"google": {"thought_signature": "abc"}}});
+            assert_eq!(put(&message, extra), whole(bare.clone(), signed), "{vacant}");
+        }
+        assert_eq!(put(r#"{"role":"assistant","extra_content":{"google":{"thought":true}}}"#, extra), None);
         let blank = r#"{"reasoning_details":[],"role":"assistant","content":"so"}"#;
         assert_eq!(put(blank, BOTH), whole(bare.clone(), both));
         assert_eq!(put(r#"{"role":"assistant","reasoning_details":[{"text":"own"}]}"#, BOTH), None);

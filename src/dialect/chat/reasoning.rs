@@ -67,6 +67,14 @@ impl Field {
         Self::VISIBLE.contains(&self)
     }
 
+    /// Whether a value leaves its place to one that says something.
+    pub(super) fn is_vacant(self, value: &[u8]) -> bool {
+        let is_empty = || weigh_text(value, &|_| false) == Weight::Blank;
+        self.weigh(value) == Weight::Blank
+            || is_empty()
+            || (self == Self::Extra && matches!(extra(value), Extra::Blank))
+    }
+
     /// What the raw value of this field is worth.
     pub(super) fn weigh(self, value: &[u8]) -> Weight {
         match self {
