@@ -61,6 +61,11 @@ impl Work<'_> {
             pending.iter().filter_map(|pending| Some((pending, self.part(&pending.item)?))).collect();
         let wholes: Vec<_> =
             parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
+        // A message has one member of a name, and so the thoughts of one turn.
+        let thinks = wholes.iter().any(|whole| whole.kind == Kind::Thought);
+        if thinks && restorer.dialect.layout() == Layout::Members && self.nth(false, message) > 0 {
+            return;
+        }
         let put = |wholes: &[Whole<'_>]| {
             restorer.dialect.put_back(restorer.around.body, history, Spot { message, before }, wholes)
         };
