@@ -117,7 +117,10 @@ impl Work<'_> {
                 let called = remembered.name.as_deref();
                 let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
                 let places = || self.restorer.around.answered_at(*output);
-                let proven = !strict || is_native(id, called) || self.neighbours_agree(turns[*turn], &places());
+                // What was kept of its turn was proven by what precedes it.
+                let kept = || self.turns_before(part.message).contains(&(turns[*turn].id(), *alternative));
+                let proven =
+                    !strict || is_native(id, called) || kept() || self.neighbours_agree(turns[*turn], &places());
                 if agrees && matcher.count_of(id) == 1 && proven {
                     found.push((*turn, *alternative, *call, *output));
                 }
