@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod arguments;
+mod chat;
 mod client;
 mod derived;
 mod dropped;

@@ -685,11 +685,10 @@ impl Pieces {
             }
         }
         let is_signed = |extra: &[u8]| matches!(reasoning::extra(extra), Extra::Signed(_));
-        if let Some(extra) = delta.extra.filter(|extra| self.extra.is_none() || is_signed(extra)) {
-            if self.extra.as_deref() != Some(extra) {
-                added += extra.len();
-                self.extra = Some(extra.to_vec());
-            }
+        let adds = |extra: &&[u8]| self.extra.as_deref().is_none_or(|held| held != *extra && is_signed(extra));
+        if let Some(extra) = delta.extra.filter(adds) {
+            added += extra.len();
+            self.extra = Some(extra.to_vec());
         }
         added
     }
