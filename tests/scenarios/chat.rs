@@ -53,7 +53,7 @@ fn output(id: &str) -> Value {
 }
 
 /// A message of the model with these calls and members.
-fn answer(calls: &[&str], members: Value) -> Value {
+fn answer(calls: &[&str], members: &Value) -> Value {
     let mut message = json!({"role": "assistant", "content": null});
     if !calls.is_empty() {
         message["tool_calls"] = calls.iter().map(|id| call(id)).collect::<Vec<_>>().into();
@@ -69,10 +69,10 @@ const SECOND: &str = "call_w8r2m5ndcc47";
 #[tokio::test]
 async fn reasoning_goes_back_onto_calls_and_onto_plain_answers() {
     let talk = Talk::new();
-    let (asked, called) = (user("look"), answer(&[FIRST], json!({"reasoning_content": "I have to."})));
+    let (asked, called) = (user("look"), answer(&[FIRST], &json!({"reasoning_content": "I have to."})));
     talk.ask(&json!([asked]), called.clone()).await;
     let said = json!({"role": "assistant", "content": "seen", "reasoning_content": "It is there."});
-    for bare in [answer(&[FIRST], json!({})), answer(&[FIRST], json!({"reasoning_content": ""}))] {
+    for bare in [answer(&[FIRST], &json!({})), answer(&[FIRST], &json!({"reasoning_content": ""}))] {
         let upstream = talk.ask(&json!([asked, bare, output(FIRST)]), said.clone()).await;
         assert_eq!(upstream, json!([asked, called, output(FIRST)]));
         let history = json!([asked, bare, output(FIRST), {"role": "assistant", "content": "seen"}, user("and?")]);
@@ -91,15 +91,15 @@ async fn parallel_calls_in_messages_of_their_own_get_what_they_need() {
             false,
         ),
     ] {
-        let talk = Talk::new();
-        talk.ask(&json!([user("look")]), answer(&[FIRST, SECOND], members.clone())).await;
-        let (one, two) = (answer(&[FIRST], json!({})), answer(&[SECOND], json!({})));
+        let (talk, none) = (Talk::new(), json!({}));
+        talk.ask(&json!([user("look")]), answer(&[FIRST, SECOND], &members)).await;
+        let (one, two) = (answer(&[FIRST], &json!({})), answer(&[SECOND], &json!({})));
         let history = json!([user("look"), one, output(FIRST), two, output(SECOND)]);
         let apart = talk.ask(&history, json!({"content": "fine"})).await;
         let history = json!([user("look"), one, two, output(FIRST), output(SECOND)]);
         let upstream = talk.ask(&history, json!({"content": "fine"})).await;
-        assert_eq!(upstream[1], answer(&[FIRST], members.clone()));
-        assert_eq!(upstream[2], answer(&[SECOND], if repeated { members.clone() } else { json!({}) }));
+        assert_eq!(upstream[1], answer(&[FIRST], &members));
+        assert_eq!(upstream[2], answer(&[SECOND], if repeated { &members } else { &none }));
         assert_eq!((&apart[1], &apart[3]), (&upstream[1], &upstream[2]));
     }
 }
@@ -118,7 +118,7 @@ async fn fragments_of_details_go_back_as_one_list() {
         format!("data: {}\n\ndata: [DONE]\n\n", json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})),
     ];
     talk.send(&json!([user("look")]), &events.concat()).await;
-    let history = json!([user("look"), answer(&[FIRST], json!({})), output(FIRST)]);
+    let history = json!([user("look"), answer(&[FIRST], &json!({})), output(FIRST)]);
     let upstream = talk.ask(&history, json!({"content": "fine"})).await;
     assert_eq!(
         upstream[1]["reasoning_details"],
@@ -134,22 +134,22 @@ async fn fragments_of_details_go_back_as_one_list() {
 async fn joined_steps_have_the_reasoning_of_one() {
     let talk = Talk::new();
     let asked = user("look");
-    talk.ask(&json!([asked]), answer(&[FIRST], json!({"reasoning_content": "One."}))).await;
-    let history = json!([asked, answer(&[FIRST], json!({})), output(FIRST)]);
-    talk.ask(&history, answer(&[SECOND], json!({"reasoning_content": "Two."}))).await;
-    let request = json!([asked, answer(&[FIRST, SECOND], json!({})), output(FIRST), output(SECOND)]);
+    talk.ask(&json!([asked]), answer(&[FIRST], &json!({"reasoning_content": "One."}))).await;
+    let history = json!([asked, answer(&[FIRST], &json!({})), output(FIRST)]);
+    talk.ask(&history, answer(&[SECOND], &json!({"reasoning_content": "Two."}))).await;
+    let request = json!([asked, answer(&[FIRST, SECOND], &json!({})), output(FIRST), output(SECOND)]);
     let upstream = talk.ask(&request, json!({"content": "fine"})).await;
-    assert_eq!(upstream[1], answer(&[FIRST, SECOND], json!({"reasoning_content": "One."})));
+    assert_eq!(upstream[1], answer(&[FIRST, SECOND], &json!({"reasoning_content": "One."})));
 }
 
 /// The signature of a call stands in it, and chunks of thinking stand in the content.
 #[tokio::test]
 async fn state_goes_back_to_the_place_from_which_it_came() {
     let talk = Talk::new();
-    let mut signed = answer(&[FIRST, SECOND], json!({}));
+    let mut signed = answer(&[FIRST, SECOND], &json!({}));
     signed["tool_calls"][0]["extra_content"] = json!({"google": {"thought_signature": "c2lnbmF0dXJlIG9uZQ=="}});
     talk.ask(&json!([user("look")]), signed.clone()).await;
-    let history = json!([user("look"), answer(&[FIRST, SECOND], json!({})), output(FIRST), output(SECOND)]);
+    let history = json!([user("look"), answer(&[FIRST, SECOND], &json!({})), output(FIRST), output(SECOND)]);
     assert_eq!(talk.ask(&history, json!({"content": "fine"})).await[1], signed);
 
     let thinking = json!({"type": "thinking", "thinking": [{"type": "text", "text": "Why not?"}], "closed": true});
@@ -164,12 +164,12 @@ async fn state_goes_back_to_the_place_from_which_it_came() {
 #[tokio::test]
 async fn dropped_calls_come_back_with_their_reasoning() {
     let talk = Talk::new();
-    let called = answer(&[FIRST, SECOND], json!({"reasoning_content": "Both."}));
+    let called = answer(&[FIRST, SECOND], &json!({"reasoning_content": "Both."}));
     talk.ask(&json!([user("look")]), called.clone()).await;
     let history = json!([user("look"), output(FIRST), output(SECOND)]);
     let upstream = talk.ask(&history, json!({"content": "fine"})).await;
     assert_eq!(upstream, json!([user("look"), called, output(FIRST), output(SECOND)]));
-    let one = answer(&[SECOND], json!({}));
+    let one = answer(&[SECOND], &json!({}));
     let history = json!([user("look"), one, output(FIRST), output(SECOND)]);
     let upstream = talk.ask(&history, json!({"content": "fine"})).await;
     assert_eq!(upstream, json!([user("look"), called, output(FIRST), output(SECOND)]));
@@ -179,9 +179,9 @@ async fn dropped_calls_come_back_with_their_reasoning() {
 #[tokio::test]
 async fn reasoning_of_the_clients_own_stays() {
     let talk = Talk::new();
-    talk.ask(&json!([user("look")]), answer(&[FIRST], json!({"reasoning_content": "I have to."}))).await;
+    talk.ask(&json!([user("look")]), answer(&[FIRST], &json!({"reasoning_content": "I have to."}))).await;
     for own in [json!({"reasoning_content": "Own."}), json!({"reasoning": "Own."})] {
-        let history = json!([user("look"), answer(&[FIRST], own), output(FIRST)]);
+        let history = json!([user("look"), answer(&[FIRST], &own), output(FIRST)]);
         assert_eq!(talk.ask(&history, json!({"content": "fine"})).await, history);
     }
 }
