@@ -8,7 +8,7 @@ use crate::{
     scope::{HashKey, Member},
     wire::{
         canonical::Defaults,
-        json::{Invalid, Str},
+        json::{Cursor, Invalid, Str},
     },
 };
 
@@ -98,12 +98,16 @@ pub(crate) enum PartKind {
 pub(crate) enum Payload<'a> {
     /// Decoded text.
     Text(Str<'a>),
+    /// Decoded text that is written in several pieces.
+    Pieces(Vec<Str<'a>>),
     /// Base64 data.
     Data(Str<'a>),
     /// A reference to a file.
     Uri(Str<'a>),
     /// A JSON value, compared in canonical form. `None` stands for an empty object.
     Json(Option<&'a [u8]>),
+    /// A JSON value that is written inside a string. It is decoded when it is looked at.
+    Encoded(Str<'a>),
     /// A JSON value that was put together from pieces.
     Assembled(Vec<u8>),
     /// Named JSON values, compared in canonical form and in this order.
@@ -174,7 +178,10 @@ impl Part<'_> {
     pub(crate) fn anchor(&self, key: &HashKey, defaults: Option<&Defaults>) -> Option<Anchor> {
         if self.kind == PartKind::Call {
             let name = self.name.as_ref()?.decode();
-            return fingerprint::call(key, &name, self.payload.json(), defaults);
+            return match &self.payload {
+                Payload::Encoded(text) => fingerprint::call(key, &name, encoded(text).as_deref(), defaults),
+                payload => fingerprint::call(key, &name, payload.json(), defaults),
+            };
         }
         let tag = match self.kind {
             PartKind::Thought => Tag::Thought,
@@ -203,13 +210,32 @@ impl Payload<'_> {
                 text.decoded(&mut |bytes| hash.update(bytes));
                 hash.anchor()
             }
+            Self::Pieces(pieces) => {
+                let mut hash = Running::new(key, tag);
+                for text in pieces {
+                    text.decoded(&mut |bytes| hash.update(bytes));
+                }
+                hash.anchor()
+            }
             Self::Data(data) => fingerprint::data(key, &data.decode()),
             Self::Uri(uri) => fingerprint::bytes(key, Tag::Uri, &uri.decode()),
+            Self::Encoded(text) => fingerprint::json(key, tag, encoded(text).as_deref()),
             Self::Json(_) | Self::Assembled(_) => fingerprint::json(key, tag, self.json()),
             Self::Fields(tag, fields) => return fingerprint::fields(key, tag, fields),
             Self::Reduced(value, reduction) => fingerprint::json(key, tag, Some(&reduction(value)?)),
         })
     }
+}
+
+/// The JSON value that a string holds: none for an empty one, and the string itself if what it holds is no JSON.
+fn encoded<'a>(text: &Str<'a>) -> Option<Cow<'a, [u8]>> {
+    let value = text.decode();
+    if value.trim_ascii().is_empty() {
+        return None;
+    }
+    let mut cursor = Cursor::new(&value);
+    let is_json = cursor.skip().is_ok() && cursor.end().is_ok();
+    Some(if is_json { value } else { [b"\"", text.raw(), b"\""].concat().into() })
 }
 
 /// A body in which no history could be read. It passes on as it came.

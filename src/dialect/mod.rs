@@ -28,7 +28,7 @@ use crate::{
 pub(crate) enum Operation {
     /// An answer, streamed or not.
     Generate,
-    /// The size of a request. Patched like the request it counts for, never learned from.
+    /// The size of a request, or a summary of it. Patched like the request it is about, never learned from.
     Count,
 }
 
@@ -100,6 +100,11 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// Whether all that goes back to one place goes there in one go, rather than part by part.
     fn goes_together(&self) -> bool {
         self.layout() != Layout::Parts
+    }
+
+    /// The splice that puts a whole thought in the place of what a client left of it, which has neither text nor state.
+    fn replace(&self, _body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
+        Some(Splice { range: history.parts.get(part)?.span.clone(), bytes: whole.clone() })
     }
 
     /// Whether a whole part goes onto each message over which the client spread its turn, not on the first only.

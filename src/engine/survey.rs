@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    dialect::{Author, Dialect, History, Part, PartKind, Payload, Slot},
+    dialect::{Author, Dialect, History, Message, Part, PartKind, Payload, Slot},
     ledger::{
         Anchor, Context, Item, Trace,
         few::Few,
@@ -29,6 +29,9 @@ pub(crate) struct Survey {
 
 /// How many outputs right before an output are looked at as those of parallel calls.
 const MAX_PARALLEL: usize = 16;
+
+/// How many messages right before that of an output are looked at as outputs that answer with it.
+const MAX_ANSWERS: usize = 64;
 
 /// Tells the units of the two authors apart.
 fn unit(author: Author, anchor: Anchor) -> Anchor {
@@ -174,12 +177,21 @@ impl<'a> Around<'a> {
     }
 
     /// What may have preceded the call of this output: what precedes the output, or one of those right
-    /// before it in its message, for parallel calls are answered together.
+    /// before it, for parallel calls are answered together, in one message or in one each.
     pub(crate) fn answered_at(&self, output: usize) -> Vec<Context> {
         let message = self.history.parts[output].message;
-        let mut at = self.survey().start(message);
+        let answers = |message: &&Message| {
+            let parts = &self.history.parts[message.parts.clone()];
+            message.author == Author::Client
+                && !parts.is_empty()
+                && parts.iter().all(|part| part.kind == PartKind::Output)
+        };
+        let before = self.history.messages[..message].iter().rev();
+        let first = message - before.take(MAX_ANSWERS).take_while(answers).count();
+        let start = self.history.messages[first].parts.start;
+        let mut at = self.survey().start(first);
         let (mut units, mut in_text) = (vec![at], false);
-        for part in &self.history.parts[self.history.messages[message].parts.start..output] {
+        for part in &self.history.parts[start..output] {
             let is_text = part.text().is_some();
             if is_text && (part.kind == PartKind::Thought || part.is_empty_text()) {
                 continue;
@@ -197,10 +209,13 @@ impl<'a> Around<'a> {
         units.into_iter().map(|at| self.survey().trace.context(at)).collect()
     }
 
-    /// Whether a thought, or a part that only this protocol has, has this id already.
+    /// Whether a thought, or a part that only this protocol has, has this id already. What is left of a thought does
+    /// not count: there is room for it.
     pub(crate) fn names(&self, id: &str) -> bool {
         let named = self.named.get_or_init(|| {
-            let named = |part: &&Part<'_>| matches!(part.kind, PartKind::Thought | PartKind::Native | PartKind::Other);
+            let named = |part: &&Part<'_>| {
+                matches!(part.kind, PartKind::Thought | PartKind::Native | PartKind::Other) && !is_blank_thought(part)
+            };
             let parts = self.history.parts.iter().filter(named);
             parts.filter_map(|part| Some(part.id.as_ref()?.decode().into())).collect()
         });
@@ -219,6 +234,11 @@ impl<'a> Around<'a> {
             held
         })
     }
+}
+
+/// What is left of a thought of which a client dropped the text and the signature.
+pub(crate) fn is_blank_thought(part: &Part<'_>) -> bool {
+    part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
 /// A digest of a raw JSON string of base64 that is the same in every alphabet and padding: its first

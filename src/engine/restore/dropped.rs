@@ -208,12 +208,16 @@ impl Work<'_> {
             inserted.into_iter().filter_map(|index| Some((index, self.part(&item(index))?))).collect();
         let wholes: Vec<Whole<'_>> =
             parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
-        let message = |parts: &[Whole<'_>]| {
-            let bytes = [&self.restorer.dialect.message(parts)[..], b","].concat();
-            Few::One(Splice::insert(history.messages[output].span.start, bytes))
-        };
-        let splices = message(&wholes);
         let items_layout = self.restorer.dialect.layout() == Layout::Items;
+        let message = |parts: &[Whole<'_>]| {
+            if items_layout {
+                let spot = Spot { message: output, before: Some(history.messages[output].parts.start) };
+                return self.restorer.dialect.put_back(self.restorer.around.body, history, spot, parts);
+            }
+            let bytes = [&self.restorer.dialect.message(parts)[..], b","].concat();
+            Some(Few::One(Splice::insert(history.messages[output].span.start, bytes)))
+        };
+        let Some(splices) = message(&wholes) else { return };
         let count = if items_layout { parts.len() } else { 1 };
         let first_nth = self.next_nth(output, count);
         let placed = |position: usize, index: u32| {
@@ -230,7 +234,7 @@ impl Work<'_> {
             let mut wholes = wholes.clone();
             let signed = self.with_sentinel(part)?;
             wholes.get_mut(position)?.raw = &signed;
-            let splices = message(&wholes);
+            let splices = message(&wholes)?;
             Some(Unsigned { placed: placed(position, *index), message: output, splices })
         });
         let carries = |part: &TurnPart| part.state.is_some() || part.kind == Kind::Thought;

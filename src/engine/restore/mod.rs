@@ -20,12 +20,15 @@ use self::{
     dropped::Run,
     gaps::lacks_state,
     insert::Pending,
-    whole::{is_blank_thought, is_whole},
+    whole::is_whole,
 };
 pub(crate) use self::{gaps::Gaps, insert::Inserted, whole::state_anchor};
-use super::{refusal, survey::Around};
+use super::{
+    refusal,
+    survey::{Around, is_blank_thought},
+};
 use crate::{
-    dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, ToolDefaults, Whole},
+    dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole},
     ledger::{
         Anchor, Context, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         few::Few,
@@ -512,10 +515,11 @@ impl<'a> Work<'a> {
 
     /// Puts a whole part in the place of what the client left of it.
     fn replace_part(&mut self, at: usize, item: ItemRef) {
-        let Some(bytes) = self.part(&item).and_then(|part| part.whole.clone()) else { return };
-        let target = &self.restorer.history.parts[at];
-        let placed = self.placed(item, target.message, at, How::On);
-        let splices = Few::One(Splice { range: target.span.clone(), bytes });
+        let Some(whole) = self.part(&item).and_then(|part| part.whole.as_ref()) else { return };
+        let restorer = self.restorer;
+        let Some(splice) = restorer.dialect.replace(restorer.around.body, restorer.history, at, whole) else { return };
+        let placed = self.placed(item, restorer.history.parts[at].message, at, How::On);
+        let splices = Few::One(splice);
         self.assigned.insert(at, item);
         self.plan.filled.insert(at);
         self.plan.restored += 1;

@@ -1,10 +1,11 @@
 //! Thoughts that are put back whole, beside what the client kept of their turn.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Work, insert::Pending};
 use crate::{
-    dialect::{Layout, Part, PartKind, Slot, Thinking},
+    dialect::{Layout, PartKind, Slot, Thinking},
+    engine::survey::is_blank_thought,
     ledger::{Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint, matcher::Surroundings},
     scope::HashKey,
     wire::json::Cursor,
@@ -52,11 +53,6 @@ pub(super) struct Comeback {
 /// the provider says so.
 pub(super) fn is_whole(part: &TurnPart) -> bool {
     part.kind == Kind::Thought && part.whole.is_some()
-}
-
-/// What is left of a thought of which a client dropped the text and the signature.
-pub(super) fn is_blank_thought(part: &Part<'_>) -> bool {
-    part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
 /// The hash by which states are told apart wherever they stand.
@@ -272,9 +268,15 @@ impl Work<'_> {
         let restorer = self.restorer;
         let history = restorer.history;
         let in_members = restorer.dialect.layout() == Layout::Members;
+        let items = restorer.dialect.layout() == Layout::Items;
         let mut blank: Vec<usize> = Vec::new();
         if !in_members {
-            let messages: HashSet<usize> = group.kept.iter().map(|(at, _)| history.parts[*at].message).collect();
+            let messages = group.kept.iter().map(|(at, _)| history.parts[*at].message);
+            let messages: BTreeSet<usize> = match (items, messages.clone().min(), messages.clone().max()) {
+                // An item that is left of a thought stands among those that are kept.
+                (true, Some(first), Some(last)) => (restorer.run_starts[first]..=last).collect(),
+                _ => messages.collect(),
+            };
             blank.extend(messages.into_iter().flat_map(|message| history.messages[message].parts.clone()));
             blank.retain(|at| {
                 let taken = self.assigned.contains_key(at) || self.plan.filled.contains(at);
@@ -298,7 +300,12 @@ impl Work<'_> {
             }
             let next = group.kept.iter().find(|(_, kept)| *kept > index).map(|(at, _)| *at);
             let last = group.kept.iter().rfind(|(_, kept)| *kept < index).map(|(at, _)| *at);
-            let between = |at: &usize| last.is_none_or(|last| last < *at) && next.is_none_or(|next| *at < next);
+            let leads_on = |at: usize, next: usize| {
+                !items || history.parts[at..next].iter().all(|part| part.kind == PartKind::Thought)
+            };
+            let between = |at: &usize| {
+                last.is_none_or(|last| last < *at) && next.is_none_or(|next| *at < next && leads_on(*at, next))
+            };
             if let Some(found) = blank.iter().position(between) {
                 self.replace_part(blank.remove(found), item);
                 continue;
