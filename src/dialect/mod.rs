@@ -10,6 +10,7 @@ mod chat;
 mod cloud_code;
 mod gemini;
 mod history;
+mod responses;
 
 use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
 
@@ -329,5 +330,5 @@ pub(crate) struct Progress {
 
 /// Every dialect, in the order in which they are asked.
 pub(crate) fn all() -> &'static [&'static dyn Dialect] {
-    &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic, &chat::Chat]
+    &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic, &responses::Responses, &chat::Chat]
 }

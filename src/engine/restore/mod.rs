@@ -16,12 +16,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::{
-    dropped::Run,
-    gaps::lacks_state,
-    insert::Pending,
-    whole::is_whole,
-};
+use self::{dropped::Run, gaps::lacks_state, insert::Pending, whole::is_whole};
 pub(crate) use self::{gaps::Gaps, insert::Inserted, whole::state_anchor};
 use super::{
     refusal,

@@ -1,0 +1,258 @@
+//! The Responses API of OpenAI, and of Azure, xAI, GitHub Copilot, OpenRouter, DeepSeek and others.
+//!
+//! The state is a `reasoning` item of its own, before the items that it led to. It must come back together with them:
+//! <https://platform.openai.com/docs/guides/reasoning#keeping-reasoning-items-in-context>.
+
+mod request;
+mod response;
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use http::{Method, Uri};
+
+use super::{
+    Dialect, History, Layout, Message, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
+    Splice, Spot, StandIns, ToolDefaults, Unreadable, Wanted, Whole, elements,
+};
+use crate::{
+    ledger::{Kind, few::Few},
+    scope::HashKey,
+    wire::{
+        canonical::{Defaults, canonical},
+        json::Cursor,
+    },
+};
+
+/// `/v1/responses` and what counts or compacts its input.
+#[derive(Debug)]
+pub(super) struct Responses;
+
+impl Dialect for Responses {
+    fn name(&self) -> &'static str {
+        "responses"
+    }
+
+    fn route(&self, method: &Method, uri: &Uri) -> Option<Route> {
+        let path = uri.path();
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let operation = match path.rsplit('/').next()? {
+            "responses" => Operation::Generate,
+            // What is compacted is the history itself, and no turn follows from it.
+            "input_tokens" | "compact" if path.rsplit('/').nth(1) == Some("responses") => Operation::Count,
+            _ => return None,
+        };
+        (method == Method::POST).then_some(Route { operation, model: None })
+    }
+
+    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
+        request::read(body)
+    }
+
+    /// State is bound to the organization, and on Azure to the resource.
+    fn binds_account(&self, _model: &str) -> bool {
+        true
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Items
+    }
+
+    fn recorder(
+        &self,
+        _model: &str,
+        key: &HashKey,
+        limits: RecorderLimits,
+        defaults: Arc<ToolDefaults>,
+    ) -> Box<dyn Recorder> {
+        Box::new(response::ResponsesRecorder::new(key, limits, defaults))
+    }
+
+    /// Only what is encrypted stands in a field of its own.
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+        if state.first() != Some(&b'"') {
+            return None;
+        }
+        match &part.slot {
+            Slot::Absent(at) => Some((*at..*at, [b",\"encrypted_content\":", &state[..]].concat().into())),
+            Slot::Blank(span) => Some((span.clone(), state.clone())),
+            Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
+        }
+    }
+
+    fn is_same_call(&self, _body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
+        let (Some(name), Payload::Encoded(arguments)) = (part.name, &part.payload) else { return false };
+        let mut parts = Vec::with_capacity(1);
+        let Ok(_) = request::item(&mut Cursor::new(whole), 0, &mut parts) else { return false };
+        let Some(Part { name: Some(called), payload: Payload::Encoded(with), .. }) = parts.first() else {
+            return false;
+        };
+        called.raw() == name.raw() && with.raw() == arguments.raw()
+    }
+
+    fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
+        match (one.first(), other.first()) {
+            (Some(b'"'), Some(b'"')) => {
+                let (one, other) = (Cursor::new(one).string(), Cursor::new(other).string());
+                matches!((one, other), (Ok((one, _)), Ok((other, _))) if one.decode() == other.decode())
+            }
+            (Some(b'['), Some(b'[')) => {
+                let written = |value: &[u8]| {
+                    let mut text = Vec::with_capacity(value.len());
+                    canonical(value, &mut |bytes| text.extend_from_slice(bytes)).is_ok().then_some(text)
+                };
+                one == other || written(one).is_some_and(|one| written(other) == Some(one))
+            }
+            _ => false,
+        }
+    }
+
+    fn message(&self, parts: &[Whole<'_>]) -> Bytes {
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &part.raw[..]).collect();
+        parts.join(&b","[..]).into()
+    }
+
+    /// A reasoning item goes back as it came, but without its id where the item after it has none: the provider
+    /// looks for what followed it by their ids.
+    fn put_back(&self, body: &[u8], history: &History<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few<Splice>> {
+        let mut is_named = is_named(body, history, spot.message + usize::from(spot.before.is_none()));
+        let mut fitted = Vec::with_capacity(parts.len());
+        for part in parts.iter().rev() {
+            if part.kind == Kind::Thought {
+                fitted.push(fit(history, part.raw, is_named)?);
+            } else {
+                is_named = Reduced::read(part.raw)?.has_id;
+                fitted.push(part.raw.clone());
+            }
+        }
+        let fitted = fitted.iter().rev().zip(parts);
+        let parts: Vec<Whole<'_>> = fitted.map(|(raw, part)| Whole { kind: part.kind, raw }).collect();
+        elements(self.layout(), body, history, spot, &parts)
+    }
+
+    fn replace(&self, body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
+        let part = history.parts.get(part)?;
+        Some(Splice {
+            range: part.span.clone(),
+            bytes: fit(history, whole, is_named(body, history, part.message + 1))?,
+        })
+    }
+
+    fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn is_checked(&self, _history: &History<'_>, _message: usize, _wanted: Wanted) -> bool {
+        false
+    }
+
+    fn signed(&self, _part: &Bytes, _state: &Bytes) -> Option<Bytes> {
+        None
+    }
+
+    fn sentinel(&self, _stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
+        None
+    }
+
+    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
+        let mut found = ToolDefaults::new();
+        // What cannot be read declares nothing.
+        let _ = declarations(&mut Cursor::new(tools), &mut found);
+        found
+    }
+}
+
+/// What of a raw item decides how it is put back.
+struct Reduced {
+    has_id: bool,
+    /// It carries its state itself.
+    has_state: bool,
+}
+
+impl Reduced {
+    fn read(raw: &[u8]) -> Option<Self> {
+        let mut parts = Vec::with_capacity(1);
+        let item = request::item(&mut Cursor::new(raw), 0, &mut parts).ok()?;
+        let has_state = parts.iter().any(|part| matches!(part.slot, Slot::Held(_)));
+        Some(Self { has_id: item.id.is_some(), has_state })
+    }
+}
+
+/// Whether the first item from this message on that is no reasoning has an id.
+fn is_named(body: &[u8], history: &History<'_>, message: usize) -> bool {
+    let mut messages = history.messages.get(message..).unwrap_or_default().iter();
+    let is_thought = |message: &&Message| {
+        let parts = &history.parts[message.parts.clone()];
+        matches!(parts, [part] if part.kind == PartKind::Thought)
+    };
+    let next = messages.find(|message| !is_thought(message));
+    let next = next.and_then(|message| Reduced::read(body.get(message.span.clone())?));
+    next.is_some_and(|item| item.has_id)
+}
+
+/// A reasoning item as it may stand before an item that has an id or has none; `None` if it may not.
+fn fit(history: &History<'_>, raw: &Bytes, is_named: bool) -> Option<Bytes> {
+    let item = Reduced::read(raw)?;
+    if !item.has_state && (!is_named || is_stateless(history)) {
+        // It only refers to what is stored, and is found there as what precedes another item.
+        return None;
+    }
+    if is_named || !item.has_id { Some(raw.clone()) } else { without_id(raw) }
+}
+
+/// Whether the request says that nothing is to be stored.
+fn is_stateless(history: &History<'_>) -> bool {
+    history.members.iter().any(|member| member.key == b"store" && member.value == b"false")
+}
+
+/// The raw item without its id.
+fn without_id(raw: &[u8]) -> Option<Bytes> {
+    let mut item = Vec::with_capacity(raw.len());
+    item.push(b'{');
+    let mut cursor = Cursor::new(raw);
+    let members = cursor.object::<Unreadable>(|cursor, key| {
+        let span = cursor.skip()?;
+        if !key.is("id") {
+            request::separate(&mut item, 1);
+            item.extend_from_slice(&[b"\"", key.raw(), b"\":", &cursor.bytes()[span]].concat());
+        }
+        Ok(())
+    });
+    members.ok()?;
+    item.push(b'}');
+    Some(item.into())
+}
+
+/// Reads `tools[].{name, parameters}`, also those that are grouped in `tools[].tools[]`.
+fn declarations(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
+    if cursor.peek() != Some(b'[') {
+        return cursor.skip().map(drop).map_err(Unreadable::from);
+    }
+    cursor.array(|cursor| {
+        if cursor.peek() != Some(b'{') {
+            return cursor.skip().map(drop).map_err(Unreadable::from);
+        }
+        let (mut name, mut schema) = (None, None);
+        cursor.object(|cursor, key| {
+            if key.is("name") && cursor.peek() == Some(b'"') {
+                name = Some(cursor.string()?.0.decode());
+            } else if key.is("tools") {
+                declarations(cursor, found)?;
+            } else {
+                let span = cursor.skip()?;
+                if key.is("parameters") {
+                    schema = Some(&cursor.bytes()[span]);
+                }
+            }
+            Ok::<_, Unreadable>(())
+        })?;
+        if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
+            found.insert(name.into_owned(), defaults);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
