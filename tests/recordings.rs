@@ -18,6 +18,8 @@ mod messages;
 mod parts;
 #[path = "recordings/play.rs"]
 mod play;
+#[path = "recordings/responses.rs"]
+mod responses;
 
 use std::collections::HashSet;
 

@@ -270,7 +270,7 @@ fn join(tagged: Vec<Tagged>) -> Vec<Tagged> {
 }
 
 /// Writes compact JSON with the keys in order, or in reverse order.
-fn write(value: &Value, reversed: bool, out: &mut Vec<u8>) {
+pub(crate) fn write(value: &Value, reversed: bool, out: &mut Vec<u8>) {
     match value {
         Value::Array(elements) => {
             out.push(b'[');
