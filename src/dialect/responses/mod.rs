@@ -82,12 +82,19 @@ impl Dialect for Responses {
 
     fn is_same_call(&self, _body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
         let (Some(name), Payload::Encoded(arguments)) = (part.name, &part.payload) else { return false };
-        let mut parts = Vec::with_capacity(1);
-        let Ok(_) = request::item(&mut Cursor::new(whole), 0, &mut parts) else { return false };
-        let Some(Part { name: Some(called), payload: Payload::Encoded(with), .. }) = parts.first() else {
-            return false;
-        };
-        called.raw() == name.raw() && with.raw() == arguments.raw()
+        let (mut called, mut with) = (None, None);
+        let read = Cursor::new(whole).object::<Unreadable>(|cursor, key| {
+            let is_text = cursor.peek() == Some(b'"');
+            match &*key.decode() {
+                b"name" if is_text => called = Some(cursor.string()?.0.raw()),
+                b"arguments" if is_text => with = Some(cursor.string()?.0.raw()),
+                _ => {
+                    cursor.skip()?;
+                }
+            }
+            Ok(())
+        });
+        read.is_ok() && called == Some(name.raw()) && with == Some(arguments.raw())
     }
 
     fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
