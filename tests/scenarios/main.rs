@@ -15,3 +15,4 @@ mod lost;
 mod mangled;
 mod parts;
 mod refusals;
+mod responses;
