@@ -110,8 +110,13 @@ impl Work<'_> {
             }
             Layout::Members => {
                 let first = history.messages[message].parts.start;
-                self.plan.filled.insert(first);
-                self.placed(pending.item, message, first, How::On)
+                let is_thought = self.part(&pending.item).is_some_and(|part| part.kind == Kind::Thought);
+                let mut placed = self.placed(pending.item, message, first, How::On);
+                match is_thought {
+                    true => drop(self.plan.filled.insert(first)),
+                    false => placed.at = None,
+                }
+                placed
             }
         }
     }

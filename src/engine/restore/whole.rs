@@ -184,8 +184,8 @@ impl Work<'_> {
             let raw = part.whole.as_deref().unwrap_or_default();
             let repeated = restorer.dialect.is_repeated(raw);
             // Where a thought has to precede what it led to, that has to be there.
-            let next = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
-            let next = next.skip_while(|(_, part)| is_whole(part)).next();
+            let mut later = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
+            let next = later.find(|(_, part)| !is_whole(part));
             if pairs && !next.is_some_and(|(next, _)| is_there(next)) {
                 continue;
             }
