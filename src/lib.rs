@@ -124,6 +124,7 @@
 pub mod body;
 mod dialect;
 pub mod engine;
+mod fresh;
 mod future;
 mod layer;
 pub mod ledger;

@@ -1,4 +1,10 @@
-use std::{error::Error as StdError, fmt};
+use std::{
+    error::Error as StdError,
+    fmt,
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
 
 use super::{
     Scope,
@@ -6,6 +12,7 @@ use super::{
     session::{Agent, Named},
     tenant::{TenantName, TenantOf},
 };
+use crate::fresh;
 
 /// The key of all hashes: 32 bytes, without which nothing that is stored says anything about who talked
 /// about what.
@@ -23,6 +30,19 @@ use super::{
 /// # let _ = (ours_alone, shared);
 /// # Ok::<(), tower_reasoning_replay::scope::KeyError>(())
 /// ```
+///
+/// From a variable of the environment, else from a file that is made at the first start:
+///
+/// ```no_run
+/// use tower_reasoning_replay::scope::HashKey;
+///
+/// let key = match std::env::var("REPLAY_KEY") {
+///     Ok(hex) => HashKey::from_hex(&hex)?,
+///     Err(_) => HashKey::load_or_create("replay.key")?,
+/// };
+/// # let _ = key;
+/// # Ok::<(), tower_reasoning_replay::scope::KeyError>(())
+/// ```
 #[derive(Clone)]
 pub struct HashKey([u8; 32]);
 
@@ -34,8 +54,99 @@ impl HashKey {
     /// If the system has none to give.
     pub fn random() -> Result<Self, KeyError> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| KeyError(error.to_string().into()))?;
+        getrandom::fill(&mut key).map_err(|error| KeyError::no_randomness(error.to_string()))?;
         Ok(Self(key))
+    }
+
+    /// The key of 64 hexadecimal digits, in either case, as `openssl rand -hex 32` prints them. White space around them
+    /// does not matter.
+    ///
+    /// # Errors
+    ///
+    /// If they are not 64, or one is no digit. The text does not repeat them.
+    pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
+        Self::parse(hex).map_err(|what| KeyError { what: Trouble::Hex(what), source: None })
+    }
+
+    /// The key in this file, as 64 hexadecimal digits. If there is none, a random one is written to it first, so that
+    /// only the owner can read it. The directory has to be there.
+    ///
+    /// Of processes that do so at the same time one makes the key, and all have the same. The file appears whole. If
+    /// others than the owner may read it, that is logged as a warning.
+    ///
+    /// # Errors
+    ///
+    /// If the file holds something else, or cannot be read or made.
+    pub fn load_or_create(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        let unusable = |error: io::Error| KeyError { what: Trouble::File(path.to_owned()), source: Some(error.into()) };
+        match File::open(path) {
+            Ok(file) => return Self::read(path, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unusable(error)),
+        }
+        let key = Self::random()?;
+        let draft = fresh::draft_of(path).map_err(unusable)?;
+        let made = key.write(&draft).and_then(|()| fresh::publish(&draft, path));
+        fresh::discard(&draft);
+        match made {
+            Ok(()) => Ok(key),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Self::read(path, File::open(path).map_err(unusable)?)
+            }
+            Err(error) => Err(unusable(error)),
+        }
+    }
+
+    fn parse(hex: &str) -> Result<Self, &'static str> {
+        let digits = hex.trim().as_bytes();
+        if digits.len() != 64 {
+            return Err("there are not 64 of them");
+        }
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let mut key = [0; 32];
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
+                return Err("one of them is none");
+            };
+            *byte = high << 4 | low;
+        }
+        Ok(Self(key))
+    }
+
+    fn read(path: &Path, file: File) -> Result<Self, KeyError> {
+        #[cfg(unix)]
+        if let Ok(metadata) = file.metadata()
+            && std::os::unix::fs::MetadataExt::mode(&metadata) & 0o077 != 0
+        {
+            tracing::warn!(
+                path = %path.display(),
+                "others than its owner may use the file of the hash key; take that away: chmod 600"
+            );
+        }
+        let mut hex = String::new();
+        // More than that is no key.
+        match file.take(1_024).read_to_string(&mut hex) {
+            Ok(_) => Self::parse(&hex)
+                .map_err(|what| KeyError { what: Trouble::Content(path.to_owned(), what), source: None }),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(KeyError { what: Trouble::Content(path.to_owned(), "it is no text"), source: None })
+            }
+            Err(error) => Err(KeyError { what: Trouble::File(path.to_owned()), source: Some(error.into()) }),
+        }
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(path)?;
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let mut hex: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
+        hex.push('\n');
+        file.write_all(hex.as_bytes())?;
+        file.sync_all()
     }
 
     /// The key of these bytes. They should be random and kept secret.
@@ -109,19 +220,55 @@ impl fmt::Debug for HashKey {
     }
 }
 
-/// A key could not be drawn.
+/// There is no such key. The text says what to do, and nothing of a key.
 #[derive(Debug)]
-pub struct KeyError(Box<dyn StdError + Send + Sync>);
+pub struct KeyError {
+    what: Trouble,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Trouble {
+    NoRandomness,
+    Hex(&'static str),
+    Content(PathBuf, &'static str),
+    File(PathBuf),
+}
+
+impl KeyError {
+    fn no_randomness(source: String) -> Self {
+        Self { what: Trouble::NoRandomness, source: Some(source.into()) }
+    }
+}
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system gave no randomness for a hash key; give the key's bytes instead")
+        match &self.what {
+            Trouble::NoRandomness => {
+                f.write_str("the system gave no randomness for a hash key; give the key's bytes instead")
+            }
+            Trouble::Hex(what) => {
+                write!(f, "a hash key is 64 hexadecimal digits, but {what}; make one with `openssl rand -hex 32`")
+            }
+            Trouble::Content(path, what) => write!(
+                f,
+                "{} should hold a hash key, 64 hexadecimal digits, but {what}; restore it, or remove the file to begin \
+                 anew with another key: then what was stored with this one is unreachable",
+                path.display()
+            ),
+            Trouble::File(path) => write!(
+                f,
+                "the hash key in {} could not be read or made; the directory has to be there, and this process has to \
+                 be allowed to write to it once",
+                path.display()
+            ),
+        }
     }
 }
 
 impl StdError for KeyError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
@@ -181,7 +328,7 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::{collections::HashMap, fs};
 
     use http::{HeaderName, Request, request::Parts};
     use proptest::prelude::*;
@@ -310,8 +457,71 @@ mod tests {
         let named = session(&parts, &[], &SessionSources::default()).unwrap();
         let session = SessionOf::Named(&named);
         let input = ScopeInput { tenant: &tenant, origin: &origin, model: "secret", session };
-        let shown = format!("{input:?}{session:?}{:?}{:?}", HashKey([115; 32]), KeyError("gone".into()));
+        let shown =
+            format!("{input:?}{session:?}{:?}{:?}", HashKey([115; 32]), KeyError::no_randomness("gone".to_owned()));
         assert!(!shown.contains("secret") && !shown.contains("115"), "{shown}");
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("replay-key-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_key_is_64_hexadecimal_digits() {
+        let hex = "00ff".repeat(16);
+        let bytes: [u8; 32] = std::array::from_fn(|at| if at % 2 == 0 { 0 } else { 255 });
+        for spelling in [hex.clone(), hex.to_uppercase(), format!(" {hex}\r\n")] {
+            assert_eq!(HashKey::from_hex(&spelling).unwrap().as_bytes(), &bytes);
+        }
+        for wrong in ["", "00", &hex[1..], &format!("{hex}0"), &hex.replace('f', "g"), &hex.replace("ff", "é")] {
+            let error = HashKey::from_hex(wrong).unwrap_err();
+            assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
+            assert!(wrong.len() < 3 || !format!("{error}{error:?}").contains(wrong));
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_for_its_owner() {
+        let directory = scratch("once");
+        let path = directory.join("replay.key");
+        let keys: Vec<HashKey> = std::thread::scope(|threads| {
+            let threads: Vec<_> = (0..8).map(|_| threads.spawn(|| HashKey::load_or_create(&path).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!((text.len(), text.trim().len()), (65, 64));
+        let again = HashKey::load_or_create(&path).unwrap();
+        assert!(keys.iter().all(|key| key.as_bytes() == again.as_bytes()));
+        assert_eq!(HashKey::from_hex(&text).unwrap().as_bytes(), again.as_bytes());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "drafts are left behind");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            // Others may read it: it works, with a warning.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            assert_eq!(HashKey::load_or_create(&path).unwrap().as_bytes(), again.as_bytes());
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_key_file_that_holds_something_else_is_left_alone() {
+        let directory = scratch("else");
+        let path = directory.join("replay.key");
+        for content in [&b""[..], b"secret", &[0xff; 64], &[b'a'; 5_000]] {
+            fs::write(&path, content).unwrap();
+            let error = HashKey::load_or_create(&path).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("replay.key") && !shown.contains("secret") && !shown.contains("aaaa"), "{shown}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        let error = HashKey::load_or_create(directory.join("nowhere").join("replay.key")).unwrap_err();
+        assert!(error.to_string().contains("nowhere") && error.source().is_some(), "{error}");
+        fs::remove_dir_all(directory).unwrap();
     }
 
     /// Few values, of which some run into each other when they are joined.
