@@ -136,6 +136,22 @@ impl MemoryStore {
         sum
     }
 
+    /// The ledger of a scope, and whether its life was extended.
+    pub(super) fn load_and_tell(&self, scope: &Scope) -> Option<(Arc<Ledger>, bool)> {
+        self.0.load(scope)
+    }
+
+    /// Takes a whole ledger in the place of what is there, for the store behind this one. One that is over the limits
+    /// is not taken.
+    pub(super) fn put(&self, scope: &Scope, ledger: Arc<Ledger>) {
+        self.0.put(scope, ledger);
+    }
+
+    /// Appends a turn only if there is a ledger; says whether it was.
+    pub(super) fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
+        self.0.append_if_there(scope, turn)
+    }
+
     fn with(config: &MemoryStoreBuilder) -> Self {
         Self(Arc::new(Shared::new(config)))
     }
@@ -158,7 +174,7 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
-        Reply::ready(self.0.load(scope))
+        Reply::ready(self.0.load(scope).map(|(ledger, _)| ledger))
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
@@ -328,17 +344,19 @@ impl Shared {
         }
     }
 
-    fn load(&self, scope: &Scope) -> Option<Arc<Ledger>> {
+    /// The ledger, and whether its life was extended.
+    fn load(&self, scope: &Scope) -> Option<(Arc<Ledger>, bool)> {
         let entry = self.cache.get(scope)?;
         let now = self.now();
         if self.is_expired(entry.used, now) {
             self.expire(scope);
             return None;
         }
-        if now.saturating_sub(entry.used) > self.life / EXTENSIONS_PER_LIFE {
+        let extends = now.saturating_sub(entry.used) > self.life / EXTENSIONS_PER_LIFE;
+        if extends {
             self.extend(scope);
         }
-        Some(entry.ledger)
+        Some((entry.ledger, extends))
     }
 
     fn append(&self, scope: &Scope, turn: &Arc<Turn>) -> Appended {
@@ -360,7 +378,7 @@ impl Shared {
         } else {
             let mut ledger = Ledger::new();
             ledger.append(Arc::clone(turn), &self.limits);
-            self.add(&mut stripe, index, scope, used, ledger);
+            self.add(&mut stripe, index, scope, used, Arc::new(ledger));
         }
         let released = stripe.gone.release();
         drop(stripe);
@@ -368,6 +386,42 @@ impl Shared {
         self.purge(used);
         evicted += self.make_room(scope);
         Appended::new(evicted)
+    }
+
+    fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
+        if !Ledger::admits(turn, &self.limits) {
+            return false;
+        }
+        let index = stripe_of(scope);
+        let mut stripe = self.lock(index);
+        let used = self.stamp();
+        let mut expired = None;
+        let appended = self.change(&mut stripe, index, scope, used, &mut expired, |ledger| {
+            ledger.append(Arc::clone(turn), &self.limits)
+        });
+        stripe.evicted_turns += appended.unwrap_or(0) as u64;
+        let released = stripe.gone.release();
+        drop(stripe);
+        drop((expired, released));
+        self.purge(used);
+        self.make_room(scope);
+        appended.is_some()
+    }
+
+    fn put(&self, scope: &Scope, ledger: Arc<Ledger>) {
+        let index = stripe_of(scope);
+        let fits = !ledger.is_empty() && ledger.bytes() <= self.limits.bytes && ledger.items() <= self.limits.items;
+        let mut stripe = self.lock(index);
+        let used = self.stamp();
+        let former = self.take_out(&mut stripe, index, scope);
+        if fits {
+            self.add(&mut stripe, index, scope, used, ledger);
+        }
+        let released = stripe.gone.release();
+        drop(stripe);
+        drop((former, released));
+        self.purge(used);
+        self.make_room(scope);
     }
 
     fn remove(&self, scope: &Scope, items: &[ItemRef]) -> usize {
@@ -459,12 +513,12 @@ impl Shared {
         }
     }
 
-    fn add(&self, stripe: &mut Stripe, index: usize, scope: &Scope, used: u64, ledger: Ledger) {
+    fn add(&self, stripe: &mut Stripe, index: usize, scope: &Scope, used: u64, ledger: Arc<Ledger>) {
         self.account(stripe, Held::default(), Held::by(&ledger));
         self.ledgers.fetch_add(1, Ordering::Relaxed);
         let slot = stripe.order.push(*scope, used);
         self.publish(stripe, index);
-        self.cache.insert(*scope, Entry { ledger: Arc::new(ledger), used, slot });
+        self.cache.insert(*scope, Entry { ledger, used, slot });
     }
 
     /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.

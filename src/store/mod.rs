@@ -1,6 +1,7 @@
 //! Where ledgers live: behind one object-safe trait.
 //!
-//! [`MemoryStore`] keeps them in this process, within bounds and for a limited time.
+//! [`MemoryStore`] keeps them in this process, within bounds and for a limited time. [`Layered`] puts memory in front of
+//! another store.
 //!
 //! # Implement your own store
 //!
@@ -95,6 +96,7 @@
 //! ```
 
 pub mod codec;
+mod layered;
 mod memory;
 
 use std::{
@@ -108,6 +110,7 @@ use std::{
 
 use sync_wrapper::SyncWrapper;
 
+pub use self::layered::{Layered, LayeredBuilder, LayeredSnapshot};
 pub use self::memory::{MemorySnapshot, MemoryStore, MemoryStoreBuilder, MemoryStoreError};
 use crate::{
     ledger::{ItemRef, Ledger, Turn},
