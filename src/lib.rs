@@ -77,8 +77,9 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `disk` | `DiskStore`: ledgers in a file, so that a gateway of one process that restarts keeps its sessions |
 //! | `metrics` | the counters, through the [`metrics`](https://docs.rs/metrics) facade |
-//! | `full` | everything for run time: `metrics` |
+//! | `full` | everything for run time: `disk`, `metrics` |
 //! | `testing` | the module `testing`, to try an integration or a store without a network |
 //!
 //! (`recordings` is for this crate's own tests.)

@@ -71,6 +71,18 @@ impl Ledger {
         Self::default()
     }
 
+    /// The ledger that held these turns, oldest first. They are taken as they are: which of them belong together
+    /// was decided when they were appended.
+    #[cfg(feature = "disk")]
+    pub(crate) fn restored(turns: impl IntoIterator<Item = Arc<Turn>>) -> Self {
+        let mut ledger = Self::new();
+        for turn in turns {
+            ledger.count_in(&turn);
+            ledger.turns.push_back(Held::new(turn));
+        }
+        ledger
+    }
+
     /// The remembered turns, oldest first.
     #[must_use]
     pub fn turns(&self) -> impl DoubleEndedIterator<Item = &Arc<Turn>> + ExactSizeIterator {

@@ -1,6 +1,7 @@
 //! Where ledgers live: behind one object-safe trait.
 //!
-//! [`MemoryStore`] keeps them in this process, within bounds and for a limited time. [`Layered`] puts memory in front of
+//! [`MemoryStore`] keeps them in this process, within bounds and for a limited time. `DiskStore` (feature `disk`)
+//! keeps them in a file, so that a gateway that restarts keeps its sessions. [`Layered`] puts memory in front of
 //! another store.
 //!
 //! # Implement your own store
@@ -96,6 +97,8 @@
 //! ```
 
 pub mod codec;
+#[cfg(feature = "disk")]
+mod disk;
 mod layered;
 mod memory;
 
@@ -110,6 +113,8 @@ use std::{
 
 use sync_wrapper::SyncWrapper;
 
+#[cfg(feature = "disk")]
+pub use self::disk::{DiskSnapshot, DiskStore, DiskStoreBuilder, DiskStoreError};
 pub use self::layered::{Layered, LayeredBuilder, LayeredSnapshot};
 pub use self::memory::{MemorySnapshot, MemoryStore, MemoryStoreBuilder, MemoryStoreError};
 use crate::{
