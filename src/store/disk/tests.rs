@@ -36,11 +36,15 @@ impl Drop for Scratch {
 }
 
 fn turn(id: u128) -> Arc<Turn> {
+    turn_after(id, 0, false)
+}
+
+fn turn_after(id: u128, history: u8, provisional: bool) -> Arc<Turn> {
     let anchor = Anchor::from_bytes([1; 16]);
     let mut part = TurnPart::new(Kind::Text, anchor);
     part.state = Some(Item::new(Bytes::from(format!("\"state {id}\""))));
-    let context = Context::new(anchor, anchor, 0, []);
-    Arc::new(Turn::new(TurnId::new(id), context, vec![Alternative::new(0, vec![part])], false))
+    let context = Context::new(anchor, Anchor::from_bytes([history; 16]), 0, []);
+    Arc::new(Turn::new(TurnId::new(id), context, vec![Alternative::new(0, vec![part])], provisional))
 }
 
 fn scope(n: u8) -> Scope {
@@ -104,6 +108,42 @@ async fn a_turn_is_read_while_the_disk_is_slow() {
         last.await.unwrap();
         assert_eq!(ids(&store, 1).await, [60]);
     }
+}
+
+/// Doing twice what was done may give something else: here the third turn would take the place of the first.
+#[tokio::test]
+async fn what_the_disk_has_got_while_it_was_read_is_not_done_again() {
+    let scratch = Scratch::new();
+    let limits = Limits { items: 2, ..Limits::default() };
+    let store = DiskStore::builder(scratch.file()).limits(limits).cache_bytes(0).open().unwrap();
+    for id in [1, 2] {
+        store.append(&scope(1), turn(id)).await.unwrap();
+    }
+    faults(&store).slow_syncs.store(20, Ordering::SeqCst);
+    drop(store.append(&scope(1), turn(3)));
+    drop(store.remove(&scope(1), &[ItemRef::new(TurnId::new(3), 0, 0)]));
+    drop(store.append(&scope(1), turn(4)));
+    let shared = &store.0.shared;
+    let pending = shared.lock().pending(&scope(1));
+    assert!(pending.len() > 1, "the disk was too fast");
+    let before = ids(&store, 1).await;
+    store.flush().await.unwrap();
+    let read = shared.read(&scope(1), &pending).unwrap().unwrap();
+    assert_eq!(before, [2, 4]);
+    assert!(read.turns().map(|turn| turn.id().value()).eq([2, 4]));
+}
+
+/// A ledger that is read is taken as it was, and not put together anew.
+#[tokio::test]
+async fn turns_that_would_not_be_appended_so_again_are_there_after_a_restart() {
+    let scratch = Scratch::new();
+    let store = cold(&scratch.file());
+    for turn in [turn_after(1, 1, true), turn_after(2, 2, false), turn_after(1, 2, true)] {
+        store.append(&scope(1), turn).await.unwrap();
+    }
+    assert_eq!(ids(&store, 1).await, [1, 2]);
+    drop(store);
+    assert_eq!(ids(&cold(&scratch.file()), 1).await, [1, 2]);
 }
 
 /// Rule 11.
