@@ -78,10 +78,6 @@ impl Dialect for CloudCode {
     fn sentinel(&self, stand_ins: StandIns, wanted: Wanted) -> Option<Bytes> {
         Gemini.sentinel(stand_ins, wanted)
     }
-
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
-        Gemini.defaults(tools)
-    }
 }
 
 fn serves_claude(history: &History<'_>) -> bool {

@@ -10,6 +10,7 @@ mod chat;
 mod cloud_code;
 mod gemini;
 mod history;
+pub(crate) mod read;
 mod responses;
 
 use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
@@ -126,27 +127,32 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
 
     /// The parts on which a provider that answers *missing* wants state, and whose state is not
     /// known: those for which `filled` says no.
-    fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize>;
+    fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
+        Vec::new()
+    }
 
     /// Whether the provider that answers *missing* looks at a call that is put into this message, or right
     /// before it.
-    fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool;
+    fn is_checked(&self, _history: &History<'_>, _message: usize, _wanted: Wanted) -> bool {
+        false
+    }
 
     /// A raw part without state, with this state in it.
-    fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes>;
+    fn signed(&self, _part: &Bytes, _state: &Bytes) -> Option<Bytes> {
+        None
+    }
 
     /// The value that the provider accepts in place of state, as a raw JSON value; none if there is none that the
     /// operator allows.
-    fn sentinel(&self, stand_ins: StandIns, wanted: Wanted) -> Option<Bytes>;
+    fn sentinel(&self, _stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
+        None
+    }
 
     /// The edit that writes a sentinel onto a part that [`sentinel_parts`](Self::sentinel_parts) named.
     fn stand_in(&self, _body: &[u8], history: &History<'_>, part: usize, sentinel: &Bytes) -> Option<Splice> {
         let (range, bytes) = self.restore(history.parts.get(part)?, sentinel)?;
         Some(Splice { range, bytes })
     }
-
-    /// The declared defaults of the tools, from the raw value of the request's tool list.
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults;
 }
 
 /// The declared defaults of the arguments of each tool that has some, by the tool's name.

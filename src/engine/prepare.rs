@@ -25,7 +25,7 @@ use super::{
     survey::{self, Around, Survey},
 };
 use crate::{
-    dialect::{Binding, History, Operation, StandIns, ToolDefaults, Wanted},
+    dialect::{Binding, History, Operation, StandIns, ToolDefaults, Wanted, read},
     ledger::{Anchor, ItemRef, Ledger, matcher::Strictness},
     scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
     store::{Reply, StoreError},
@@ -327,7 +327,7 @@ impl Draft {
     pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {
         let tools = history.tools.clone().map(|span| &self.original[span]);
         let tools = tools.filter(|tools| memchr::memmem::find(tools, b"\"default\"").is_some());
-        tools.map(|tools| self.watch.dialect.defaults(tools)).unwrap_or_default()
+        tools.map(read::defaults).unwrap_or_default()
     }
 
     /// Adds the sentinels that are due up front, and makes the exchange.

@@ -16,7 +16,7 @@ use http::{Method, Uri};
 
 use super::{
     Binding, Dialect, History, Layout, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
-    Splice, Spot, StandIns, Thinking, Tolerance, ToolDefaults, Unreadable, Wanted, Whole, elements,
+    Splice, Spot, Thinking, Tolerance, ToolDefaults, Unreadable, Whole, elements,
 };
 use crate::{
     ledger::{
@@ -27,7 +27,7 @@ use crate::{
     scope::HashKey,
     wire::{
         base64,
-        canonical::{Defaults, canonical},
+        canonical::canonical,
         json::{Cursor, begins_with},
     },
 };
@@ -136,26 +136,6 @@ impl Dialect for Anthropic {
     fn tolerance(&self, body: &[u8], history: &History<'_>) -> Option<Tolerance> {
         (history.thinking == Thinking::On).then(|| tolerance(body)).flatten()
     }
-
-    fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
-        Vec::new()
-    }
-
-    fn is_checked(&self, _history: &History<'_>, _message: usize, _wanted: Wanted) -> bool {
-        false
-    }
-
-    fn signed(&self, _part: &Bytes, _state: &Bytes) -> Option<Bytes> {
-        None
-    }
-
-    fn sentinel(&self, _stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
-        None
-    }
-
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
-        defaults(tools)
-    }
 }
 
 /// `{model}:rawPredict` and `{model}:streamRawPredict`; tokens are counted by a model of that name.
@@ -225,33 +205,6 @@ fn form(raw: &[u8]) -> Option<Vec<u8>> {
     let mut form = Vec::new();
     canonical(&reduce::state(raw)?, &mut |bytes| form.extend_from_slice(bytes)).ok()?;
     Some(form)
-}
-
-/// Reads `tools[].{name, input_schema}`.
-fn defaults(tools: &[u8]) -> ToolDefaults {
-    let mut found = ToolDefaults::new();
-    let mut cursor = Cursor::new(tools);
-    // What cannot be read declares nothing.
-    let _ = cursor.array::<Unreadable>(|cursor| {
-        if cursor.peek() != Some(b'{') {
-            return Ok(());
-        }
-        let (mut name, mut schema) = (None, None);
-        cursor.object::<Unreadable>(|cursor, key| {
-            if key.is("name") && cursor.peek() == Some(b'"') {
-                name = Some(cursor.string()?.0.decode());
-            } else if key.is("input_schema") {
-                let span = cursor.skip()?;
-                schema = Some(&cursor.bytes()[span]);
-            }
-            Ok(())
-        })?;
-        if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
-            found.insert(name.into_owned(), defaults);
-        }
-        Ok(())
-    });
-    found
 }
 
 #[cfg(test)]
@@ -362,10 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_defaults_are_read() {
-        let tools =
-            br#"[{"name":"n","input_schema":{"properties":{"a":{"default":1}}}},{"type":"web_search_20250305"}]"#;
-        assert_eq!(Anthropic.defaults(tools).keys().collect::<Vec<_>>(), [b"n"]);
+    fn marks_of_a_cached_prefix_are_no_part_of_the_tools() {
         let key = HashKey::from_bytes([7; 32]);
         let hash = |tools: &str| Anthropic.bound_tools(&key, tools.as_bytes());
         assert_eq!(hash(r#"[{"name":"n","cache_control":{"type":"ephemeral"}}]"#), hash(r#"[{"name":"n"}]"#));

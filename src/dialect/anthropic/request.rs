@@ -5,21 +5,17 @@ use std::ops::Range;
 use super::reduce::{self, Opaque};
 use crate::{
     dialect::{
-        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable, gemini::is_placeholder,
+        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        gemini::is_placeholder,
         history::Reduction,
+        read::{self, once, set},
     },
-    scope::{Member, MemberPath},
+    scope::MemberPath,
     wire::json::{Cursor, Str},
 };
 
-/// Members over this size are no session ids.
-const MAX_MEMBER: usize = 4 << 10;
-
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
-    // Room for as many parts as a conversation of this length has, as a rule.
-    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
-    reader.history.messages.reserve((body.len() / 2_048).min(512));
+    let mut reader = Reader { history: read::history(body), ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;
@@ -34,16 +30,6 @@ struct Reader<'a> {
     seen_thinking: bool,
     /// The request makes the model call a tool, which it does without thinking.
     forced: bool,
-}
-
-/// Notes that a member was seen; the second one makes the body ambiguous.
-fn once(seen: &mut bool) -> Result<(), Unreadable> {
-    if std::mem::replace(seen, true) { Err(Unreadable) } else { Ok(()) }
-}
-
-/// Sets what may be set once.
-pub(super) fn set<T>(field: &mut Option<T>, value: T) -> Result<(), Unreadable> {
-    if field.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
 }
 
 impl<'a> Reader<'a> {
@@ -81,10 +67,7 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let span = cursor.skip()?;
-                if span.len() <= MAX_MEMBER {
-                    let value = &cursor.bytes()[span];
-                    self.history.members.push(Member { path: MemberPath::Root, key: key.raw(), value });
-                }
+                read::note(&mut self.history, MemberPath::Root, key, &cursor.bytes()[span]);
             }
         }
         Ok(())

@@ -5,12 +5,11 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    reduce,
-    request::{self, set},
+    reduce, request,
     stream::{Delta, Growing, Rest, Tail, Text},
 };
 use crate::{
-    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable, read::set},
     ledger::{
         Alternative, Item, Kind, TurnPart,
         few::Few,

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::request::set;
 use crate::{
-    dialect::{PartKind, Unreadable},
+    dialect::{PartKind, Unreadable, read::set},
     ledger::fingerprint::Running,
     wire::json::{Cursor, Str, is_utf8},
 };

@@ -30,7 +30,7 @@ use crate::{
     scope::HashKey,
     wire::{
         base64,
-        canonical::{Defaults, canonical},
+        canonical::canonical,
         json::{Cursor, Str, begins_with},
     },
 };
@@ -152,10 +152,6 @@ impl Dialect for Chat {
         let (range, bytes) = self.restore(history.parts.get(part)?, sentinel)?;
         Some(Splice { range, bytes })
     }
-
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
-        defaults(tools)
-    }
 }
 
 /// Whether a model is one of Gemini's, under whichever prefix: they want their signatures.
@@ -226,47 +222,6 @@ fn same_state(one: &[u8], other: &[u8]) -> bool {
         canonical(value, &mut |piece| form.extend_from_slice(piece)).ok().map(|()| form)
     };
     matches!((form(one), form(other)), (Some(one), Some(other)) if one == other)
-}
-
-/// Reads `tools[].function.{name, parameters}`.
-fn defaults(tools: &[u8]) -> ToolDefaults {
-    let mut found = ToolDefaults::new();
-    let mut cursor = Cursor::new(tools);
-    // What cannot be read declares nothing.
-    let _ = cursor.array::<Unreadable>(|cursor| {
-        if cursor.peek() != Some(b'{') {
-            cursor.skip()?;
-            return Ok(());
-        }
-        cursor.object::<Unreadable>(|cursor, key| {
-            if !key.is("function") || cursor.peek() != Some(b'{') {
-                cursor.skip()?;
-                return Ok(());
-            }
-            declaration(cursor, &mut found)
-        })?;
-        Ok(())
-    });
-    found
-}
-
-fn declaration(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
-    let (mut name, mut schema) = (None, None);
-    cursor.object::<Unreadable>(|cursor, key| {
-        if key.is("name") && cursor.peek() == Some(b'"') {
-            name = Some(cursor.string()?.0.decode());
-            return Ok(());
-        }
-        let span = cursor.skip()?;
-        if key.is("parameters") {
-            schema = Some(&cursor.bytes()[span]);
-        }
-        Ok(())
-    })?;
-    if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
-        found.insert(name.into_owned(), defaults);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

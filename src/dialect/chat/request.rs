@@ -7,18 +7,16 @@ use super::{
     reasoning::{self, Extra, Field, Weight},
 };
 use crate::{
-    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable},
-    scope::{Member, MemberPath},
+    dialect::{
+        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        read::{self, set},
+    },
+    scope::MemberPath,
     wire::json::{Cursor, Str},
 };
 
-/// Members over this size are no session ids.
-const MAX_MEMBER: usize = 4 << 10;
-
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
-    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
-    reader.history.messages.reserve((body.len() / 1_024).min(512));
+    let mut reader = Reader { history: read::history(body), ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;
@@ -30,11 +28,6 @@ pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
         missing.for_each(|part| part.slot = Slot::Unfit);
     }
     Ok(history)
-}
-
-/// Notes that a member was seen; the second one makes the body ambiguous.
-fn once<T>(seen: &mut Option<T>, value: T) -> Result<(), Unreadable> {
-    if seen.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
 }
 
 #[derive(Default)]
@@ -51,26 +44,23 @@ impl<'a> Reader<'a> {
         let name = key.decode();
         match &*name {
             b"messages" => {
-                once(&mut self.seen_messages, ())?;
+                set(&mut self.seen_messages, ())?;
                 cursor.array(|cursor| self.message(cursor))?;
             }
             b"model" if cursor.peek() == Some(b'"') => {
                 let model = cursor.string()?.0.decode();
-                once(&mut self.history.model, model)?;
+                set(&mut self.history.model, model)?;
             }
             b"tools" => {
                 let span = cursor.skip()?;
-                once(&mut self.history.tools, span)?;
+                set(&mut self.history.tools, span)?;
             }
             _ => {
-                let span = cursor.skip()?;
-                if span.len() <= MAX_MEMBER {
-                    let value = &bytes[span];
-                    if is_off(&name, value) {
-                        self.history.thinking = Thinking::Off;
-                    }
-                    self.history.members.push(Member { path: MemberPath::Root, key: key.raw(), value });
+                let value = &bytes[cursor.skip()?];
+                if value.len() <= read::MAX_MEMBER && is_off(&name, value) {
+                    self.history.thinking = Thinking::Off;
                 }
+                read::note(&mut self.history, MemberPath::Root, key, value);
             }
         }
         Ok(())
@@ -214,16 +204,16 @@ pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> 
         let is_text = cursor.peek() == Some(b'"');
         scan.is_empty = false;
         match &*key {
-            b"role" if is_text => once(&mut scan.role, cursor.string()?.0)?,
-            b"tool_call_id" if is_text => once(&mut scan.id, cursor.string()?.0)?,
-            b"name" if is_text => once(&mut scan.name, cursor.string()?.0)?,
-            b"content" => once(&mut scan.content, cursor.skip()?)?,
-            b"tool_calls" => once(&mut scan.calls, cursor.skip()?)?,
-            b"function_call" => once(&mut scan.function_call, cursor.skip()?)?,
+            b"role" if is_text => set(&mut scan.role, cursor.string()?.0)?,
+            b"tool_call_id" if is_text => set(&mut scan.id, cursor.string()?.0)?,
+            b"name" if is_text => set(&mut scan.name, cursor.string()?.0)?,
+            b"content" => set(&mut scan.content, cursor.skip()?)?,
+            b"tool_calls" => set(&mut scan.calls, cursor.skip()?)?,
+            b"function_call" => set(&mut scan.function_call, cursor.skip()?)?,
             key => {
                 let value = cursor.skip()?;
                 if let Some(field) = Field::of(key) {
-                    once(&mut scan.fields[field as usize], value)?;
+                    set(&mut scan.fields[field as usize], value)?;
                 }
             }
         }
@@ -309,13 +299,13 @@ fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result
         let key = key.decode();
         let is_text = cursor.peek() == Some(b'"');
         match &*key {
-            b"type" if is_text => once(&mut kind, cursor.string()?.0)?,
-            b"text" if is_text => once(&mut text, cursor.string()?.0)?,
-            b"thinking" => once(&mut thinking, cursor.skip()?)?,
-            b"signature" => once(&mut signature, cursor.skip()?)?,
-            b"image_url" | b"video_url" => once(&mut link, cursor.skip()?)?,
-            b"input_audio" => once(&mut data, cursor.skip()?)?,
-            b"file" => once(&mut file, cursor.skip()?)?,
+            b"type" if is_text => set(&mut kind, cursor.string()?.0)?,
+            b"text" if is_text => set(&mut text, cursor.string()?.0)?,
+            b"thinking" => set(&mut thinking, cursor.skip()?)?,
+            b"signature" => set(&mut signature, cursor.skip()?)?,
+            b"image_url" | b"video_url" => set(&mut link, cursor.skip()?)?,
+            b"input_audio" => set(&mut data, cursor.skip()?)?,
+            b"file" => set(&mut file, cursor.skip()?)?,
             _ => {
                 cursor.skip()?;
             }
@@ -430,9 +420,9 @@ pub(super) fn call<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'
     let span = cursor.object(|cursor, key| {
         let key = key.decode();
         match (&*key, cursor.peek()) {
-            (b"id", Some(b'"')) => once(&mut id, cursor.string()?.0)?,
-            (b"function", Some(b'{')) => once(&mut called, function(cursor, "arguments")?)?,
-            (b"custom", Some(b'{')) => once(&mut called, function(cursor, "input")?)?,
+            (b"id", Some(b'"')) => set(&mut id, cursor.string()?.0)?,
+            (b"function", Some(b'{')) => set(&mut called, function(cursor, "arguments")?)?,
+            (b"custom", Some(b'{')) => set(&mut called, function(cursor, "input")?)?,
             (b"extra_content", _) => {
                 let span = cursor.skip()?;
                 let found = match reasoning::extra(&bytes[span.clone()]) {
@@ -440,7 +430,7 @@ pub(super) fn call<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'
                     Extra::Blank => Slot::Blank(span),
                     Extra::Other => Slot::Unfit,
                 };
-                once(&mut slot, found)?;
+                set(&mut slot, found)?;
             }
             _ => {
                 cursor.skip()?;
@@ -477,11 +467,11 @@ fn function<'a>(cursor: &mut Cursor<'a>, arguments: &str) -> Result<Called<'a>, 
     let (mut name, mut payload) = (None, None);
     let span = cursor.object(|cursor, key| {
         if key.is("name") && cursor.peek() == Some(b'"') {
-            return once(&mut name, cursor.string()?.0);
+            return set(&mut name, cursor.string()?.0);
         }
         let span = cursor.skip()?;
         if key.is(arguments) {
-            once(&mut payload, self::arguments(&cursor.bytes()[span]))?;
+            set(&mut payload, self::arguments(&cursor.bytes()[span]))?;
         }
         Ok::<_, Unreadable>(())
     })?;

@@ -23,7 +23,6 @@ use crate::{
     scope::HashKey,
     wire::{
         base64,
-        canonical::Defaults,
         json::{Cursor, begins_with},
     },
 };
@@ -95,10 +94,6 @@ impl Dialect for Gemini {
 
     fn sentinel(&self, stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
         stand_ins.sentinel.map(placeholder::sentinel)
-    }
-
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
-        defaults(tools)
     }
 }
 
@@ -189,56 +184,6 @@ fn current_turn(history: &History<'_>) -> usize {
         message.author == Author::Client && !parts.is_empty() && parts.iter().all(|part| part.kind != PartKind::Output)
     };
     (0..history.messages.len()).rev().find(begins).unwrap_or(0)
-}
-
-/// Reads `tools[].functionDeclarations[].{name, parameters, parametersJsonSchema}`.
-pub(super) fn defaults(tools: &[u8]) -> ToolDefaults {
-    let mut found = ToolDefaults::new();
-    let mut cursor = Cursor::new(tools);
-    // What cannot be read declares nothing.
-    let _ = objects(&mut cursor, &mut |cursor| {
-        cursor.object(|cursor, key| {
-            if !(key.is("functionDeclarations") || key.is("function_declarations")) {
-                return cursor.skip().map(drop).map_err(Unreadable::from);
-            }
-            objects(cursor, &mut |cursor| declaration(cursor, &mut found))
-        })?;
-        Ok(())
-    });
-    found
-}
-
-fn objects<'a>(
-    cursor: &mut Cursor<'a>,
-    object: &mut dyn FnMut(&mut Cursor<'a>) -> Result<(), Unreadable>,
-) -> Result<(), Unreadable> {
-    if cursor.peek() != Some(b'[') {
-        return cursor.skip().map(drop).map_err(Unreadable::from);
-    }
-    cursor.array(|cursor| {
-        if cursor.peek() == Some(b'{') { object(cursor) } else { cursor.skip().map(drop).map_err(Unreadable::from) }
-    })?;
-    Ok(())
-}
-
-fn declaration(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
-    let (mut name, mut schema) = (None, None);
-    cursor.object(|cursor, key| {
-        if key.is("name") && cursor.peek() == Some(b'"') {
-            name = Some(cursor.string()?.0.decode());
-            return Ok(());
-        }
-        let span = cursor.skip()?;
-        let key = key.decode();
-        if matches!(&*key, b"parameters" | b"parametersJsonSchema" | b"parameters_json_schema") {
-            schema = Some(&cursor.bytes()[span]);
-        }
-        Ok::<_, Unreadable>(())
-    })?;
-    if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
-        found.insert(name.into_owned(), defaults);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use super::{partial, placeholder};
 use crate::{
-    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable},
-    scope::{Member, MemberPath},
+    dialect::{
+        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        read::{self, once},
+    },
+    scope::MemberPath,
     wire::json::{Cursor, Str},
 };
-
-/// Members over this size are no session ids.
-const MAX_MEMBER: usize = 4 << 10;
 
 /// Reads a body whose contents stand at its root, or in `generateContentRequest` when it is counted.
 pub(in crate::dialect) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
@@ -25,10 +25,7 @@ pub(in crate::dialect) fn read_envelope(
     body: &[u8],
     is_envelope: impl Fn(&[u8]) -> bool,
 ) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
-    // Room for as many parts as a conversation of this length has, as a rule.
-    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
-    reader.history.messages.reserve((body.len() / 2_048).min(512));
+    let mut reader = Reader { history: read::history(body), ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| {
         if is_envelope(&name.decode()) {
@@ -48,11 +45,6 @@ struct Reader<'a> {
     seen_system: bool,
     seen_tools: bool,
     seen_model: [bool; 2],
-}
-
-/// Notes that a member was seen; the second one makes the body ambiguous.
-fn once(seen: &mut bool) -> Result<(), Unreadable> {
-    if std::mem::replace(seen, true) { Err(Unreadable) } else { Ok(()) }
 }
 
 impl<'a> Reader<'a> {
@@ -100,10 +92,7 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let span = cursor.skip()?;
-                if span.len() <= MAX_MEMBER {
-                    let value = &cursor.bytes()[span];
-                    self.history.members.push(Member { path, key: key.raw(), value });
-                }
+                read::note(&mut self.history, path, key, &cursor.bytes()[span]);
             }
         }
         Ok(())

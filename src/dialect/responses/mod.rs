@@ -13,15 +13,12 @@ use http::{Method, Uri};
 
 use super::{
     Dialect, History, Layout, Message, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
-    Splice, Spot, StandIns, ToolDefaults, Unreadable, Wanted, Whole, elements,
+    Splice, Spot, ToolDefaults, Unreadable, Whole, elements,
 };
 use crate::{
     ledger::{Kind, few::Few},
     scope::HashKey,
-    wire::{
-        canonical::{Defaults, canonical},
-        json::Cursor,
-    },
+    wire::{canonical::canonical, json::Cursor},
 };
 
 /// `/v1/responses` and what counts or compacts its input.
@@ -144,29 +141,6 @@ impl Dialect for Responses {
             bytes: fit(history, whole, is_named(body, history, part.message + 1))?,
         })
     }
-
-    fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
-        Vec::new()
-    }
-
-    fn is_checked(&self, _history: &History<'_>, _message: usize, _wanted: Wanted) -> bool {
-        false
-    }
-
-    fn signed(&self, _part: &Bytes, _state: &Bytes) -> Option<Bytes> {
-        None
-    }
-
-    fn sentinel(&self, _stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
-        None
-    }
-
-    fn defaults(&self, tools: &[u8]) -> ToolDefaults {
-        let mut found = ToolDefaults::new();
-        // What cannot be read declares nothing.
-        let _ = declarations(&mut Cursor::new(tools), &mut found);
-        found
-    }
 }
 
 /// What of a raw item decides how it is put back.
@@ -231,35 +205,5 @@ fn without_id(raw: &[u8]) -> Option<Bytes> {
 }
 
 /// Reads `tools[].{name, parameters}`, also those that are grouped in `tools[].tools[]`.
-fn declarations(cursor: &mut Cursor<'_>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
-    if cursor.peek() != Some(b'[') {
-        return cursor.skip().map(drop).map_err(Unreadable::from);
-    }
-    cursor.array(|cursor| {
-        if cursor.peek() != Some(b'{') {
-            return cursor.skip().map(drop).map_err(Unreadable::from);
-        }
-        let (mut name, mut schema) = (None, None);
-        cursor.object(|cursor, key| {
-            if key.is("name") && cursor.peek() == Some(b'"') {
-                name = Some(cursor.string()?.0.decode());
-            } else if key.is("tools") {
-                declarations(cursor, found)?;
-            } else {
-                let span = cursor.skip()?;
-                if key.is("parameters") {
-                    schema = Some(&cursor.bytes()[span]);
-                }
-            }
-            Ok::<_, Unreadable>(())
-        })?;
-        if let (Some(name), Some(defaults)) = (name, schema.and_then(Defaults::from_schema)) {
-            found.insert(name.into_owned(), defaults);
-        }
-        Ok(())
-    })?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests;

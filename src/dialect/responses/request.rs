@@ -3,19 +3,17 @@
 use std::{collections::HashSet, ops::Range};
 
 use crate::{
-    dialect::{Author, History, Message, Part, PartKind, Payload, Slot, Unreadable},
-    scope::{Member, MemberPath},
+    dialect::{
+        Author, History, Message, Part, PartKind, Payload, Slot, Unreadable,
+        read::{self, set},
+    },
+    scope::MemberPath,
     wire::json::{Cursor, Str},
 };
 
-/// Members over this size are no session ids.
-const MAX_MEMBER: usize = 4 << 10;
-
 /// Reads the body of a request.
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
-    reader.history.parts.reserve((body.len() / 1_024).min(1_024));
-    reader.history.messages.reserve((body.len() / 1_024).min(1_024));
+    let mut reader = Reader { history: read::history(body), ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| reader.member(cursor, name))?;
     cursor.end()?;
@@ -31,11 +29,6 @@ struct Reader<'a> {
     /// Some items stand for others.
     has_references: bool,
     is_stateless: bool,
-}
-
-/// Sets what may be there once.
-fn once<T>(held: &mut Option<T>, value: T) -> Result<(), Unreadable> {
-    if held.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
 }
 
 impl<'a> Reader<'a> {
@@ -90,9 +83,7 @@ impl<'a> Reader<'a> {
             b"prompt" if value != b"null" => self.history.system.push(Payload::Json(Some(value))),
             _ => {}
         }
-        if value.len() <= MAX_MEMBER {
-            self.history.members.push(Member { path: MemberPath::Root, key: key.raw(), value });
-        }
+        read::note(&mut self.history, MemberPath::Root, key, value);
         Ok(())
     }
 
@@ -371,15 +362,15 @@ impl<'a> Draft<'a> {
         let bytes = cursor.bytes();
         let is_text = cursor.peek() == Some(b'"');
         match &*key.decode() {
-            b"type" if is_text => once(&mut self.kind, cursor.string()?.0),
-            b"role" if is_text => once(&mut self.role, cursor.string()?.0),
+            b"type" if is_text => set(&mut self.kind, cursor.string()?.0),
+            b"role" if is_text => set(&mut self.role, cursor.string()?.0),
             b"id" if is_text => {
                 let (id, span) = cursor.string()?;
-                if id.is_empty() { Ok(()) } else { once(&mut self.id, (id, span)) }
+                if id.is_empty() { Ok(()) } else { set(&mut self.id, (id, span)) }
             }
-            b"call_id" if is_text => once(&mut self.call_id, cursor.string()?.0),
-            b"name" if is_text => once(&mut self.name, cursor.string()?.0),
-            b"status" if is_text => once(&mut self.status, cursor.string()?.0),
+            b"call_id" if is_text => set(&mut self.call_id, cursor.string()?.0),
+            b"name" if is_text => set(&mut self.name, cursor.string()?.0),
+            b"status" if is_text => set(&mut self.status, cursor.string()?.0),
             b"arguments" if is_text => {
                 let arguments = Payload::Encoded(cursor.string()?.0);
                 self.is_made_with(key, arguments)
@@ -396,7 +387,7 @@ impl<'a> Draft<'a> {
                     let span = cursor.skip()?;
                     Payload::Json(Some(&bytes[span]))
                 };
-                once(&mut self.output, payload)
+                set(&mut self.output, payload)
             }
             b"encrypted_content" => {
                 let span = cursor.skip()?;
@@ -405,17 +396,17 @@ impl<'a> Draft<'a> {
                     [b'"', ..] => Encrypted::Held,
                     _ => Encrypted::Odd,
                 };
-                once(&mut self.encrypted, (span, state))
+                set(&mut self.encrypted, (span, state))
             }
             b"content" => {
                 let first = parts.len();
                 let span = content(cursor, message, parts)?;
-                once(&mut self.content, (first..parts.len(), span))
+                set(&mut self.content, (first..parts.len(), span))
             }
             b"summary" => {
                 let first = parts.len();
                 content(cursor, message, parts)?;
-                once(&mut self.summary, first..parts.len())
+                set(&mut self.summary, first..parts.len())
             }
             _ => cursor.skip().map(drop).map_err(Unreadable::from),
         }
@@ -485,7 +476,7 @@ fn content<'a>(cursor: &mut Cursor<'a>, message: usize, parts: &mut Vec<Part<'a>
             let span = cursor.object(|cursor, key| {
                 let is_text = cursor.peek() == Some(b'"');
                 match &*key.decode() {
-                    b"text" | b"refusal" if is_text => once(&mut text, cursor.string()?.0),
+                    b"text" | b"refusal" if is_text => set(&mut text, cursor.string()?.0),
                     b"image_url" | b"file_url" | b"file_data" | b"file_id" if is_text => {
                         media = Some(cursor.string()?.0);
                         Ok(())

@@ -1,0 +1,101 @@
+//! What the readers of all dialects share.
+
+use std::ops::Range;
+
+use super::{History, ToolDefaults, Unreadable};
+use crate::{
+    scope::{Member, MemberPath},
+    wire::{
+        canonical::Defaults,
+        json::{Cursor, Str},
+    },
+};
+
+/// Members over this size are no session ids.
+pub(super) const MAX_MEMBER: usize = 4 << 10;
+
+/// A history with room for as many parts as a conversation of this length has, as a rule.
+pub(super) fn history<'a>(body: &[u8]) -> History<'a> {
+    let mut history = History::default();
+    history.parts.reserve((body.len() / 1_024).min(1_024));
+    history.messages.reserve((body.len() / 2_048).min(512));
+    history
+}
+
+/// Notes that a member was seen; the second one makes a body ambiguous.
+pub(super) fn once(seen: &mut bool) -> Result<(), Unreadable> {
+    if std::mem::replace(seen, true) { Err(Unreadable) } else { Ok(()) }
+}
+
+/// Sets what may be set once.
+pub(super) fn set<T>(field: &mut Option<T>, value: T) -> Result<(), Unreadable> {
+    if field.replace(value).is_some() { Err(Unreadable) } else { Ok(()) }
+}
+
+/// Notes a member of the body in which a client may name its session.
+pub(super) fn note<'a>(history: &mut History<'a>, path: MemberPath, key: Str<'a>, value: &'a [u8]) {
+    if value.len() <= MAX_MEMBER {
+        history.members.push(Member { path, key: key.raw(), value });
+    }
+}
+
+/// The declared defaults of the arguments of each tool, from the raw value of the request's tool list. A tool has a
+/// `name` and a schema; some protocols wrap it in `function`, `functionDeclarations` or the `tools` of a namespace.
+pub(crate) fn defaults(tools: &[u8]) -> ToolDefaults {
+    let mut found = ToolDefaults::new();
+    // What cannot be read declares nothing.
+    let _ = declarations(&mut Cursor::new(tools), &mut found);
+    found
+}
+
+fn declarations<'a>(cursor: &mut Cursor<'a>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
+    match cursor.peek() {
+        Some(b'[') => cursor.array(|cursor| declarations(cursor, found)).map(drop),
+        Some(b'{') => declaration(cursor, found),
+        _ => cursor.skip().map(drop).map_err(Unreadable::from),
+    }
+}
+
+fn declaration<'a>(cursor: &mut Cursor<'a>, found: &mut ToolDefaults) -> Result<(), Unreadable> {
+    let (mut name, mut schema): (Option<Str<'a>>, Option<Range<usize>>) = (None, None);
+    cursor.object(|cursor, key| {
+        match &*key.decode() {
+            b"name" if cursor.peek() == Some(b'"') => name = Some(cursor.string()?.0),
+            b"parameters" | b"parametersJsonSchema" | b"parameters_json_schema" | b"input_schema" => {
+                schema = Some(cursor.skip()?);
+            }
+            b"function" | b"functionDeclarations" | b"function_declarations" | b"tools" => {
+                declarations(cursor, found)?;
+            }
+            _ => {
+                cursor.skip()?;
+            }
+        }
+        Ok::<_, Unreadable>(())
+    })?;
+    let schema = schema.and_then(|span| Defaults::from_schema(&cursor.bytes()[span]));
+    if let (Some(name), Some(defaults)) = (name, schema) {
+        found.insert(name.decode().into_owned(), defaults);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::defaults;
+
+    #[test]
+    fn tools_of_every_protocol_declare_defaults() {
+        let schema = r#"{"type":"object","properties":{"a":{"default":1}}}"#;
+        for tools in [
+            format!(r#"[{{"functionDeclarations":[{{"name":"n","parameters":{schema}}}]}}]"#),
+            format!(r#"{{"function_declarations":{{"parameters_json_schema":{schema},"name":"n"}}}}"#),
+            format!(r#"[7,{{"name":"n","input_schema":{schema}}},{{"type":"web_search"}}]"#),
+            format!(r#"[{{"type":"function","function":{{"name":"n","parameters":{schema}}}}}]"#),
+            format!(r#"[{{"type":"namespace","name":"m","tools":[{{"name":"n","parameters":{schema}}}]}}]"#),
+        ] {
+            assert_eq!(defaults(tools.as_bytes()).keys().collect::<Vec<_>>(), [b"n"], "{tools}");
+        }
+        assert!(defaults(br#"[{"name":"n","parameters":"#).is_empty());
+    }
+}
