@@ -176,6 +176,17 @@ impl Ledger {
         removed
     }
 
+    /// The ledger of these turns, oldest first, no two of which have the same id.
+    #[cfg(feature = "redis")]
+    pub(crate) fn from_turns(turns: impl IntoIterator<Item = Arc<Turn>>) -> Self {
+        let mut ledger = Self::new();
+        for turn in turns {
+            ledger.count_in(&turn);
+            ledger.turns.push_back(Held::new(turn));
+        }
+        ledger
+    }
+
     /// Whether a turn is within the limits on its own.
     pub(crate) fn admits(turn: &Turn, limits: &Limits) -> bool {
         turn.bytes() <= limits.bytes && turn.items() <= limits.items

@@ -22,7 +22,8 @@ use quick_cache::{
 use tokio::time::Instant;
 
 pub use self::builder::{MemoryStoreBuilder, MemoryStoreError};
-use self::{hash::ScopeHash, order::Order};
+pub(in crate::store) use self::hash::ScopeHash;
+use self::order::Order;
 use super::{Appended, Reply, Store};
 use crate::{
     ledger::{ItemRef, Ledger, Limits, Turn},

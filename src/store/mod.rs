@@ -101,6 +101,8 @@ pub mod codec;
 mod disk;
 mod layered;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::{
     error::Error as StdError,
@@ -117,6 +119,9 @@ use sync_wrapper::SyncWrapper;
 pub use self::disk::{DiskSnapshot, DiskStore, DiskStoreBuilder, DiskStoreError};
 pub use self::layered::{Layered, LayeredBuilder, LayeredSnapshot};
 pub use self::memory::{MemorySnapshot, MemoryStore, MemoryStoreBuilder, MemoryStoreError};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisSnapshot, RedisStore, RedisStoreBuilder, RedisStoreError, Seal};
 use crate::{
     ledger::{ItemRef, Ledger, Turn},
     scope::Scope,

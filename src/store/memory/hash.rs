@@ -8,7 +8,7 @@ const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// A scope is the output of a keyed hash, so nobody can choose scopes that collide. Mixing its words
 /// is enough, and several times cheaper than the default hasher of the standard library.
 #[derive(Clone, Copy, Default)]
-pub(super) struct ScopeHash;
+pub(in crate::store) struct ScopeHash;
 
 impl BuildHasher for ScopeHash {
     type Hasher = ScopeHasher;
@@ -18,7 +18,7 @@ impl BuildHasher for ScopeHash {
     }
 }
 
-pub(super) struct ScopeHasher(u64);
+pub(in crate::store) struct ScopeHasher(u64);
 
 impl ScopeHasher {
     fn mix(&mut self, word: u64) {
