@@ -55,7 +55,9 @@ impl From<RedisError> for Fault {
             ErrorKind::Server(ServerErrorKind::ReadOnly) => Self::Refused("READONLY".into()),
             ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused(code(&error).into()),
             ErrorKind::AuthenticationFailed => Self::Refused("WRONGPASS".into()),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Answer,
+            // Also an answer that breaks off.
+            ErrorKind::Parse => Self::Unreachable("the answer could not be read"),
+            ErrorKind::UnexpectedReturnType => Self::Answer,
             _ => Self::Unreachable("there is no connection"),
         }
     }
