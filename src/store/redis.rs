@@ -4,6 +4,7 @@ mod breaker;
 mod builder;
 mod fault;
 mod near;
+mod nodes;
 mod read;
 mod script;
 mod seal;
@@ -20,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{Cmd, Value, aio::ConnectionLike};
+use redis::{Value, aio::ConnectionLike};
 use tokio::{runtime::Handle, time};
 
 use self::{
@@ -81,8 +82,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 ///   `allkeys-lru`). With `noeviction` appends fail when it is full.
 /// - A reader of an older release takes the whole ledger for absent if a later one stores it in another layout, and
 ///   replaces it with its next append. Turns in another format only are passed over.
-/// - [`clear`](Store::clear) scans the server that the connection leads to. For a cluster, call
-///   [`clear_node`](Self::clear_node) with a connection to each primary.
+/// - [`clear`](Store::clear) scans the server, or each primary of a cluster, in small batches, asks until it is through,
+///   and forgets neither what is written meanwhile nor what is just then on its way to another node. It may be used
+///   while the server is left alone after failures, and fails when a batch fails.
 ///
 /// # What is stored
 ///
@@ -234,20 +236,6 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         }
     }
 
-    /// Forgets every ledger on the node that this connection leads to, in batches; says how many there were.
-    ///
-    /// For a cluster, whose nodes hold a part of the ledgers each. Ledgers that are written meanwhile may stay.
-    ///
-    /// # Errors
-    ///
-    /// If the node fails to answer a batch within the operation timeout. What was forgotten until then is forgotten.
-    pub async fn clear_node<N>(&self, node: N) -> Result<u64, StoreError>
-    where
-        N: ConnectionLike + Clone + Send + Sync + 'static,
-    {
-        self.0.clear(node).await.map_err(StoreError::new)
-    }
-
     fn with(builder: RedisStoreBuilder<C>) -> Self {
         let RedisStoreBuilder { connection, settings } = builder;
         Self(Arc::new(Shared {
@@ -332,10 +320,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
 
     fn clear(&self) -> Reply<()> {
         let shared = self.0.clone();
-        Reply::pending(async move {
-            let node = shared.connection.clone();
-            shared.clear(node).await.map(drop).map_err(StoreError::new)
-        })
+        Reply::pending(async move { shared.clear().await.map_err(StoreError::new) })
     }
 }
 
@@ -371,7 +356,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
             Ok(_) => watch.succeeded(),
             Err(fault) => {
                 count(&self.counters.failed, 1);
-                if fault.is_of_the_server() { watch.failed() } else { watch.is_void() }
+                if fault.is_of_the_server() { watch.failed() } else { watch.void() }
             }
         }
         outcome
@@ -555,48 +540,30 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
         Ok(number(&answer).ok_or(Fault::Answer)? > 0)
     }
 
-    async fn clear<N>(&self, mut node: N) -> Result<u64, Fault>
-    where
-        N: ConnectionLike + Clone + Send + Sync + 'static,
-    {
+    async fn clear(&self) -> Result<(), Fault> {
         if Handle::try_current().is_err() {
             return Err(Fault::NoRuntime);
         }
-        let (prefix, pattern) = (&*self.settings.prefix, script::pattern(&self.settings.prefix));
-        let (mut cursor, mut gone) = (Bytes::from_static(b"0"), 0);
-        loop {
-            let batch = async {
-                let mut scan = Cmd::new();
-                scan.arg("SCAN").arg(&*cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED_AT_ONCE);
-                let (next, keys) = match list(scan.query_async(&mut node).await?).map(<[Value; 2]>::try_from) {
-                    Some(Ok([next, keys])) => (string(next).ok_or(Fault::Answer)?, list(keys).ok_or(Fault::Answer)?),
-                    _ => return Err(Fault::Answer),
-                };
-                let keys: Vec<Bytes> =
-                    keys.into_iter().filter_map(string).filter(|key| script::is_key(prefix, key)).collect();
-                let mut gone = 0;
-                // One by one, for they lie in slots of their own; all in one round trip.
-                if !keys.is_empty() {
-                    let mut pipe = redis::pipe();
-                    for key in &keys {
-                        pipe.cmd("UNLINK").arg(&**key);
-                    }
-                    let answers: Vec<u64> = pipe.query_async(&mut node).await?;
-                    gone = answers.iter().sum();
+        let (pattern, at_once) = (script::pattern(&self.settings.prefix), SCANNED_AT_ONCE.to_string());
+        for node in self.in_time(nodes::keys(&self.connection)).await? {
+            let mut cursor = Bytes::from_static(b"0");
+            loop {
+                let args = [&cursor[..], pattern.as_bytes(), at_once.as_bytes(), self.settings.prefix.as_bytes()];
+                let batch = self.scripts.clear.call(&self.connection, node.as_bytes(), &args);
+                let next = list(self.in_time(batch).await?).and_then(|answer| answer.into_iter().next());
+                cursor = next.and_then(string).ok_or(Fault::Answer)?;
+                if &*cursor == b"0" {
+                    break;
                 }
-                Ok::<_, Fault>((next, gone))
-            };
-            let batch = time::timeout(self.settings.operation_timeout, batch).await;
-            let (next, batch) = batch.unwrap_or(Err(Fault::TimedOut)).inspect_err(|_| {
-                count(&self.counters.failed, 1);
-            })?;
-            gone += batch;
-            if &*next == b"0" {
-                self.near.clear();
-                return Ok(gone);
             }
-            cursor = next;
         }
+        self.near.clear();
+        Ok(())
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let outcome = time::timeout(self.settings.operation_timeout, work).await.unwrap_or(Err(Fault::TimedOut));
+        outcome.inspect_err(|_| count(&self.counters.failed, 1))
     }
 }
 

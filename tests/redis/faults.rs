@@ -174,6 +174,30 @@ async fn a_breaker_opens_for_refused_connections_too_and_one_success_closes_it()
     assert!(!store.snapshot().is_open);
 }
 
+/// All that the engine does is to drop what takes too long; that must be enough to come back.
+#[tokio::test]
+async fn a_store_recovers_though_nobody_waits_for_its_replies() {
+    let mut server = Server::start();
+    let interval = Duration::from_millis(200);
+    let store = RedisStore::builder(server.connect().await).breaker(3, interval).build().unwrap();
+    append(&store, 1, &turn(1)).await;
+    let loads = async |for_long: Duration| {
+        let begin = Instant::now();
+        while begin.elapsed() < for_long {
+            if matches!(tokio::time::timeout(LOAD_TIMEOUT, store.load(&scope(1))).await, Ok(Ok(_))) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    };
+    server.kill();
+    assert!(!loads(5 * interval).await && store.snapshot().is_open);
+    assert!(server.run());
+    assert!(loads(20 * interval).await, "{:?}", store.snapshot());
+    assert!(!store.snapshot().is_open);
+}
+
 #[tokio::test]
 async fn a_slow_wire_ends_what_takes_too_long_and_nothing_else() {
     let server = Server::start();

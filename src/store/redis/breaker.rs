@@ -96,7 +96,7 @@ impl Watch<'_> {
     }
 
     /// It says nothing about the server.
-    pub(super) fn is_void(mut self) {
+    pub(super) fn void(mut self) {
         self.over = true;
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         let breaker = Breaker::new(2, SECOND);
         for _ in 0..10 {
             drop(breaker.admit().unwrap());
-            breaker.admit().unwrap().is_void();
+            breaker.admit().unwrap().void();
         }
         assert!(!breaker.is_open());
         for _ in 0..2 {
@@ -173,6 +173,6 @@ mod tests {
         advance(SECOND).await;
         breaker.admit().unwrap().succeeded();
         assert!(!breaker.is_open());
-        stuck.is_void();
+        stuck.void();
     }
 }
