@@ -187,6 +187,26 @@ impl Ledger {
         ledger
     }
 
+    /// Puts a turn in the place of the one with its id, or last, whatever it is.
+    #[cfg(feature = "redis")]
+    pub(crate) fn put(&mut self, turn: Arc<Turn>) {
+        match self.position(turn.id()) {
+            Some(at) => self.replace(at, turn),
+            None => {
+                self.count_in(&turn);
+                self.turns.push_back(Held::new(turn));
+            }
+        }
+    }
+
+    /// Takes the turn with this id out.
+    #[cfg(feature = "redis")]
+    pub(crate) fn take(&mut self, id: TurnId) {
+        if let Some(held) = self.position(id).and_then(|at| self.turns.remove(at)) {
+            self.count_out(&held.turn);
+        }
+    }
+
     /// Whether a turn is within the limits on its own.
     pub(crate) fn admits(turn: &Turn, limits: &Limits) -> bool {
         turn.bytes() <= limits.bytes && turn.items() <= limits.items

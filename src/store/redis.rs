@@ -5,6 +5,7 @@ mod builder;
 mod fault;
 mod near;
 mod nodes;
+mod outliving;
 mod read;
 mod script;
 mod seal;
@@ -15,7 +16,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,7 +30,8 @@ use self::{
     builder::Settings,
     fault::Fault,
     near::{Known, Near},
-    read::id_bytes,
+    outliving::Outliving,
+    read::{Read, id_bytes},
     script::{Scripts, list, number, string},
 };
 pub use self::{
@@ -65,8 +67,10 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 ///
 /// - Appends merge, whichever replicas they come from and however they interleave: each is one script that the server
 ///   runs as a whole, and that costs what it changes, not what the ledger holds.
-/// - A load asks the primary, always. It takes one round trip, and transfers a ledger only if it is not known in this
-///   process as it is now. So does a commit.
+/// - A load asks the primary, always. It takes one round trip, and transfers only what has changed since this process
+///   has seen the ledger; all of it if that is not known, or more than 64 writes ago. A commit takes one round trip.
+/// - A load that nobody waits for any more goes on until it is through or its time is over: the first load of a large
+///   ledger may take longer than the engine waits, and the next one finds what it has brought.
 /// - What was removed does not come back with an append that was late, as long as the ledger lives and fewer than 1,024
 ///   turns had something removed after it.
 /// - Every operation ends within the [operation timeout](RedisStoreBuilder::operation_timeout); while the server does
@@ -132,8 +136,10 @@ pub struct RedisStore<C>(Arc<Shared<C>>);
 pub struct RedisSnapshot {
     /// How many loads found a ledger as it was known in this process.
     pub same: u64,
-    /// How many loads transferred a ledger.
+    /// How many loads found a ledger that had changed.
     pub changed: u64,
+    /// How many of all loads transferred a whole ledger, and not only what had changed.
+    pub whole: u64,
     /// How many loads found none.
     pub missed: u64,
     /// How many turns were read in vain: damaged, sealed with another key or of a later format. Something else under
@@ -155,6 +161,7 @@ pub struct RedisSnapshot {
 struct Counters {
     same: AtomicU64,
     changed: AtomicU64,
+    whole: AtomicU64,
     missed: AtomicU64,
     damaged: AtomicU64,
     refused: AtomicU64,
@@ -170,6 +177,15 @@ struct Shared<C> {
     breaker: Breaker,
     scripts: Scripts,
     counters: Counters,
+}
+
+/// Whose breaker it is.
+struct Owner<C>(Arc<Shared<C>>);
+
+impl<C> AsRef<Breaker> for Owner<C> {
+    fn as_ref(&self) -> &Breaker {
+        &self.0.breaker
+    }
 }
 
 /// Names one state of a ledger. Drawn at random for each write, so that two states never share one, whichever
@@ -189,10 +205,6 @@ impl Version {
 
     fn of(text: &[u8]) -> Option<Self> {
         text.try_into().ok().map(Self)
-    }
-
-    fn of_meta(meta: &[u8]) -> Option<Self> {
-        Self::of(meta.split(|byte| *byte == b' ').nth(1)?)
     }
 }
 
@@ -226,6 +238,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         RedisSnapshot {
             same: of(&counters.same),
             changed: of(&counters.changed),
+            whole: of(&counters.whole),
             missed: of(&counters.missed),
             damaged: of(&counters.damaged),
             opened: breaker.opened(),
@@ -250,7 +263,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     }
 
     /// Begins an operation, unless the server is left alone.
-    fn begin<T, F>(&self, retries: u32, attempt: impl Fn(Arc<Shared<C>>) -> F + Send + Sync + 'static) -> Reply<T>
+    fn begin<T, F>(
+        &self,
+        outlives: bool,
+        retries: u32,
+        attempt: impl Fn(Arc<Shared<C>>) -> F + Send + Sync + 'static,
+    ) -> Reply<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
@@ -260,7 +278,17 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
             count(&shared.counters.refused, 1);
             return Reply::failed(StoreError::new(Fault::Open));
         }
-        Reply::pending(async move { shared.run(retries, attempt).await.map_err(StoreError::new) })
+        let given_up = Arc::new(AtomicBool::new(false));
+        let work = {
+            let (shared, given_up) = (shared.clone(), given_up.clone());
+            async move { shared.run(retries, &given_up, attempt).await.map_err(StoreError::new) }
+        };
+        // A commit that is dropped was given up; a load that is late still saves the next one from being so.
+        if outlives {
+            Reply::pending(Outliving::new(Owner(shared), given_up, Box::pin(work)))
+        } else {
+            Reply::pending(work)
+        }
     }
 }
 
@@ -284,7 +312,7 @@ impl<C> fmt::Debug for RedisStore<C> {
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
         let scope = *scope;
-        self.begin(0, move |shared| async move { shared.load(&scope).await })
+        self.begin(true, 0, move |shared| async move { shared.load(&scope).await })
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
@@ -292,7 +320,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             return Reply::ready(Appended::new(1));
         }
         let scope = *scope;
-        self.begin(self.0.settings.retries, move |shared| {
+        self.begin(false, self.0.settings.retries, move |shared| {
             let turn = turn.clone();
             async move { shared.append(&scope, turn).await }
         })
@@ -307,7 +335,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             named.entry(item.turn.value()).or_default().insert((item.alternative, item.part));
         }
         let (scope, named) = (*scope, Arc::new(named));
-        self.begin(self.0.settings.retries, move |shared| {
+        self.begin(false, self.0.settings.retries, move |shared| {
             let named = named.clone();
             async move { shared.remove(&scope, &named).await }
         })
@@ -315,7 +343,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
 
     fn forget(&self, scope: &Scope) -> Reply<bool> {
         let scope = *scope;
-        self.begin(self.0.settings.retries, move |shared| async move { shared.forget(&scope).await })
+        self.begin(false, self.0.settings.retries, move |shared| async move { shared.forget(&scope).await })
     }
 
     fn clear(&self) -> Reply<()> {
@@ -326,7 +354,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
     /// Runs an operation within its bound, and tells the breaker how it went.
-    async fn run<T, F>(self: Arc<Self>, retries: u32, attempt: impl Fn(Arc<Self>) -> F + Sync) -> Result<T, Fault>
+    async fn run<T, F>(
+        self: Arc<Self>,
+        retries: u32,
+        given_up: &AtomicBool,
+        attempt: impl Fn(Arc<Self>) -> F + Sync,
+    ) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
     {
@@ -356,7 +389,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
             Ok(_) => watch.succeeded(),
             Err(fault) => {
                 count(&self.counters.failed, 1);
-                if fault.is_of_the_server() { watch.failed() } else { watch.void() }
+                // Who gave it up has said so.
+                let is_known = given_up.load(Ordering::Relaxed);
+                if fault.is_of_the_server() && !is_known { watch.failed() } else { watch.void() }
             }
         }
         outcome
@@ -373,14 +408,27 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
     async fn load(&self, scope: &Scope) -> Result<Option<Arc<Ledger>>, Fault> {
         let known = self.near.get(scope);
         let held: &[u8] = known.as_ref().map_or(&[], |known| &known.version.0);
-        let args = [held, self.ttl.as_bytes()];
+        let write = known.as_ref().map_or_else(String::new, |known| known.write.to_string());
+        let args = [held, write.as_bytes(), self.ttl.as_bytes()];
         let ledger = match self.scripts.load.call(&self.connection, &self.key(scope), &args).await? {
             Value::Nil => None,
-            Value::Array(fields) => {
-                let read = read::ledger(fields, scope, self.seal()).await.ok_or(Fault::Answer)?;
-                count(&self.counters.damaged, read.damaged);
-                let (ledger, whole) = (Arc::new(read.ledger), read.damaged == 0);
-                self.near.insert(scope, Known { version: read.version, ledger: ledger.clone(), whole });
+            Value::Array(mut answer) => {
+                let what = if answer.is_empty() { None } else { string(answer.remove(0)) };
+                let (read, was_whole) = match (what.as_deref(), known) {
+                    (Some(b"since"), Some(known)) => {
+                        (read::since(&known.ledger, answer, scope, self.seal()).await, known.whole)
+                    }
+                    (Some(b"all"), _) => {
+                        count(&self.counters.whole, 1);
+                        let fields = answer.pop().and_then(list).ok_or(Fault::Answer)?;
+                        (read::ledger(fields, scope, self.seal()).await, true)
+                    }
+                    _ => return Err(Fault::Answer),
+                };
+                let Read { version, write, ledger, damaged } = read.ok_or(Fault::Answer)?;
+                count(&self.counters.damaged, damaged);
+                let (ledger, whole) = (Arc::new(ledger), was_whole && damaged == 0);
+                self.near.insert(scope, Known { version, write, ledger: ledger.clone(), whole });
                 Some((ledger, &self.counters.changed))
             }
             answer => match (&*string(answer).ok_or(Fault::Answer)?, known) {
@@ -427,11 +475,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
                 &removed,
             ];
             let answer = self.scripts.append.call(&self.connection, &key, &args).await?;
-            let (what, with, gone) = triple(answer).ok_or(Fault::Answer)?;
+            let (what, with, gone, write) = appended(answer).ok_or(Fault::Answer)?;
             match &*what {
                 b"done" => {
                     let before = if with.is_empty() { None } else { Some(Version::of(&with).ok_or(Fault::Answer)?) };
-                    self.near.follow(scope, before, version, |ledger| ledger.append(turn, &limits) == gone);
+                    self.near.follow(scope, before, (version, write), |ledger| ledger.append(turn, &limits) == gone);
                     return Ok(Appended::new(gone));
                 }
                 b"older" => return Ok(Appended::default()),
@@ -470,13 +518,13 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
                 args.extend(change.args.iter().map(|arg| &arg[..]));
             }
             let answer = self.scripts.remove.call(&self.connection, &key, &args).await?;
-            let (what, before) = pair(answer).ok_or(Fault::Answer)?;
+            let (what, before, write) = removed(answer).ok_or(Fault::Answer)?;
             match &*what {
                 b"done" => {
                     let items: Vec<ItemRef> = changes.iter().flat_map(|change| change.items.iter().copied()).collect();
                     let gone = changes.iter().map(|change| change.gone).sum();
                     let before = Version::of(&before).ok_or(Fault::Answer)?;
-                    self.near.follow(scope, Some(before), version, |ledger| ledger.remove(&items) == gone);
+                    self.near.follow(scope, Some(before), (version, write), |ledger| ledger.remove(&items) == gone);
                     return Ok(gone);
                 }
                 b"gone" => return Ok(0),
@@ -599,12 +647,12 @@ fn places(tombstone: &[u8]) -> impl Iterator<Item = (u32, u32)> {
     places.iter().map(|[a, b, c, d, rest @ ..]| (u32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes(*rest)))
 }
 
-fn pair(answer: Value) -> Option<(Bytes, Bytes)> {
-    let [what, with] = <[Value; 2]>::try_from(list(answer)?).ok()?;
-    Some((string(what)?, string(with)?))
+fn appended(answer: Value) -> Option<(Bytes, Bytes, usize, u64)> {
+    let [what, with, gone, write] = <[Value; 4]>::try_from(list(answer)?).ok()?;
+    Some((string(what)?, string(with)?, number(&gone)?, number(&write)? as u64))
 }
 
-fn triple(answer: Value) -> Option<(Bytes, Bytes, usize)> {
-    let [what, with, gone] = <[Value; 3]>::try_from(list(answer)?).ok()?;
-    Some((string(what)?, string(with)?, number(&gone)?))
+fn removed(answer: Value) -> Option<(Bytes, Bytes, u64)> {
+    let [what, before, write] = <[Value; 3]>::try_from(list(answer)?).ok()?;
+    Some((string(what)?, string(before)?, number(&write)? as u64))
 }

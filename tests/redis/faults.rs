@@ -174,6 +174,25 @@ async fn a_breaker_opens_for_refused_connections_too_and_one_success_closes_it()
     assert!(!store.snapshot().is_open);
 }
 
+/// The engine drops the load of a large ledger, but not each time, and others are not made to suffer for it.
+#[tokio::test]
+async fn a_load_that_takes_longer_than_anyone_waits_is_there_for_the_next_one() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.port).await;
+    fill(&RedisStore::new(server.connect().await), 1, 3, 10).await;
+    let store = RedisStore::builder(connect(proxy.port).await).breaker(1, Duration::from_secs(60)).build().unwrap();
+    ids(&store, 2).await;
+    proxy.delay(Duration::from_millis(150));
+    assert!(tokio::time::timeout(LOAD_TIMEOUT, store.load(&scope(1))).await.is_err());
+    assert!(store.snapshot().is_open, "so far it did not answer");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    proxy.delay(Duration::ZERO);
+    let snapshot = store.snapshot();
+    assert!(!snapshot.is_open && (snapshot.changed, snapshot.whole) == (1, 1), "{snapshot:?}");
+    assert_eq!(ids(&store, 1).await, [1, 2, 3]);
+    assert_eq!(store.snapshot().same, 1);
+}
+
 /// All that the engine does is to drop what takes too long; that must be enough to come back.
 #[tokio::test]
 async fn a_store_recovers_though_nobody_waits_for_its_replies() {

@@ -1,6 +1,7 @@
 -- ARGV: version, time to live, most items, most bytes, id, items, bytes, provisional, context, turn, what the writer
 -- knows to be removed of it.
--- Gives: 'done' | 'older' | 'removed', the version before ('' if there was no ledger) or what is removed, turns gone.
+-- Gives: 'done' | 'older' | 'removed', the version before ('' if there was no ledger) or what is removed, turns gone, number of the
+-- write.
 local version, life, most_items, most_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local id, items, bytes = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local provisional, context = ARGV[8] == '1', ARGV[9]
@@ -13,14 +14,14 @@ local held
 if meta then
   local removed = redis.call('HGET', key, 'x' .. id) or ''
   if removed ~= ARGV[11] then
-    return { 'removed', removed, 0 }
+    return { 'removed', removed, 0, 0 }
   end
   held = read_head(id)
 end
 if held and not (held.provisional and not provisional) then
   if (provisional and not held.provisional) or items < held.items then
     redis.call('PEXPIRE', key, life)
-    return { 'older', meta.version, 0 }
+    return { 'older', meta.version, 0, 0 }
   end
 end
 local superseded
@@ -47,6 +48,7 @@ end
 meta.items = meta.items + items
 meta.bytes = meta.bytes + bytes
 
+local done = { '+', id }
 local was = held and held.provisional and held.context
 local is = provisional and context
 if was and was ~= is then
@@ -61,6 +63,7 @@ if superseded then
     local one = other ~= id and read_head(other)
     if one and one.provisional and one.context == context then
       drop(meta, other, one)
+      done[#done + 1] = '-' .. other
     end
   end
   redis.call('HDEL', key, 'p' .. context)
@@ -77,6 +80,7 @@ while (meta.items > most_items or meta.bytes > most_bytes) and meta.first < meta
       if one.provisional then
         unlist(one.context, oldest)
       end
+      done[#done + 1] = '-' .. oldest
       gone = gone + 1
     else
       redis.call('HDEL', key, 'o' .. place)
@@ -84,6 +88,6 @@ while (meta.items > most_items or meta.bytes > most_bytes) and meta.first < meta
   end
   meta.first = meta.first + 1
 end
-write_meta(meta, version)
+write_meta(meta, version, done)
 redis.call('PEXPIRE', key, life)
-return { 'done', before, gone }
+return { 'done', before, gone, meta.writes }

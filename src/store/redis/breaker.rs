@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 /// Whoever drops a reply earlier than this does not say that the server was slow: clients go away all the time.
-const PATIENCE: Duration = Duration::from_millis(5);
+pub(super) const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Knows whether the server answers, so that a dead one is not waited for again and again.
 pub(super) struct Breaker {
@@ -67,7 +67,7 @@ impl Breaker {
         *self.state() = State::default();
     }
 
-    fn failed(&self) {
+    pub(super) fn failed(&self) {
         let mut state = self.state();
         state.failed = state.failed.saturating_add(1);
         if state.failed >= self.failures && state.next_probe.is_none() {

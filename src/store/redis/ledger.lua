@@ -1,14 +1,17 @@
 -- A ledger is one hash:
---   m         the meta: layout, version, turns, items, bytes, first and next place, first and next tombstone
+--   m         the meta: layout, version, turns, items, bytes, first and next place, first and next tombstone, writes
 --   h<id>     the head of a turn: place, items, bytes, provisional, context, version of the write
 --   t<id>     the turn
 --   o<place>  the id of the turn at this place; places are numbered in the order of arrival
 --   p<context>  the ids of the provisional turns with this context
 --   x<id>     what was removed of a turn, so that a late writer does not bring it back
 --   y<n>      the ids of the turns of which something was removed, in that order
+--   w<n>      what the write n did: the version after it, then `+` or `-` and the id of each turn that it put or dropped
 -- Scripts read first and write then, so that one that fails has changed nothing.
 local key = KEYS[1]
 local MOST = 9007199254740992
+-- Readers that are at most so many writes behind are told only what has changed.
+local WRITES = 64
 
 local function text(number)
   return string.format('%.0f', number)
@@ -24,16 +27,17 @@ local function read_meta()
   if not raw then
     return nil, redis.call('EXISTS', key) == 1 and 'foreign' or 'none'
   end
-  local version, turns, items, bytes, first, next, xfirst, xnext =
-    string.match(raw, '^1 (%x+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  local version, turns, items, bytes, first, next, xfirst, xnext, writes =
+    string.match(raw, '^1 (%x+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
   if not version or #version ~= 32 then
     return nil, 'foreign'
   end
   local meta = {
     version = version, turns = tonumber(turns), items = tonumber(items), bytes = tonumber(bytes),
     first = tonumber(first), next = tonumber(next), xfirst = tonumber(xfirst), xnext = tonumber(xnext),
+    writes = tonumber(writes),
   }
-  local most = math.max(meta.items, meta.bytes, meta.next, meta.xnext)
+  local most = math.max(meta.items, meta.bytes, meta.next, meta.xnext, meta.writes)
   if most >= MOST or meta.first > meta.next or meta.turns > meta.next - meta.first or meta.xfirst > meta.xnext then
     return nil, 'foreign'
   end
@@ -41,18 +45,20 @@ local function read_meta()
 end
 
 local function new_meta()
-  return { version = '', turns = 0, items = 0, bytes = 0, first = 0, next = 0, xfirst = 0, xnext = 0 }
+  return { version = '', turns = 0, items = 0, bytes = 0, first = 0, next = 0, xfirst = 0, xnext = 0, writes = 0 }
 end
 
-local function write_meta(meta, version)
+local function write_meta(meta, version, done)
   if meta.turns <= 0 then
     meta.turns, meta.items, meta.bytes, meta.first = 0, 0, 0, meta.next
   end
   local fields = {
     '1', version, text(meta.turns), text(math.max(meta.items, 0)), text(math.max(meta.bytes, 0)), text(meta.first),
-    text(meta.next), text(meta.xfirst), text(meta.xnext),
+    text(meta.next), text(meta.xfirst), text(meta.xnext), text(meta.writes + 1),
   }
-  redis.call('HSET', key, 'm', table.concat(fields, ' '))
+  meta.writes = meta.writes + 1
+  redis.call('HSET', key, 'm', table.concat(fields, ' '), 'w' .. text(meta.writes), version .. table.concat(done))
+  redis.call('HDEL', key, 'w' .. text(meta.writes - WRITES - 1))
 end
 
 local function read_head(id)

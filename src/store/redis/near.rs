@@ -12,6 +12,8 @@ use crate::{ledger::Ledger, scope::Scope, store::memory::ScopeHash};
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) version: Version,
+    /// The number of the write that made it.
+    pub(super) write: u64,
     pub(super) ledger: Arc<Ledger>,
     /// Nothing that the server holds is missing, so that changes can be followed.
     pub(super) whole: bool,
@@ -71,7 +73,7 @@ impl Near {
         &self,
         scope: &Scope,
         before: Option<Version>,
-        version: Version,
+        (version, write): (Version, u64),
         change: impl FnOnce(&mut Ledger) -> bool,
     ) {
         if self.0.is_none() {
@@ -85,7 +87,7 @@ impl Near {
             },
         };
         if change(Arc::make_mut(&mut ledger)) {
-            self.insert(scope, Known { version, ledger, whole: true });
+            self.insert(scope, Known { version, write, ledger, whole: true });
         } else {
             self.remove(scope);
         }
@@ -107,7 +109,7 @@ mod tests {
         for id in 0..turns {
             ledger.append(turn(id), &Limits::default());
         }
-        Known { version: Version([version; 32]), ledger: Arc::new(ledger), whole: true }
+        Known { version: Version([version; 32]), write: 1, ledger: Arc::new(ledger), whole: true }
     }
 
     fn held(near: &Near) -> usize {
@@ -140,20 +142,20 @@ mod tests {
             ledger.append(turn(9), &Limits::default());
             true
         };
-        near.follow(&scope, Some(one), two, add);
+        near.follow(&scope, Some(one), (two, 1), add);
         assert_eq!(state(), None);
-        near.follow(&scope, None, one, add);
+        near.follow(&scope, None, (one, 1), add);
         assert_eq!(state(), Some((1, 1)));
-        near.follow(&scope, Some(two), three, add);
+        near.follow(&scope, Some(two), (three, 1), add);
         assert_eq!(state(), Some((1, 1)));
         near.insert(&scope, known(1, 3));
         let loaded = near.get(&scope).unwrap().ledger;
-        near.follow(&scope, Some(one), two, add);
+        near.follow(&scope, Some(one), (two, 1), add);
         assert_eq!((state(), loaded.turns().len()), (Some((2, 4)), 3));
-        near.follow(&scope, Some(two), three, |_| false);
+        near.follow(&scope, Some(two), (three, 1), |_| false);
         assert_eq!(state(), None);
         near.insert(&scope, Known { whole: false, ..known(1, 3) });
-        near.follow(&scope, Some(one), two, add);
+        near.follow(&scope, Some(one), (two, 1), add);
         assert_eq!(state(), Some((1, 3)));
     }
 }
