@@ -89,16 +89,17 @@ async fn measure(server: &Server, turns: u128) {
         let (store, turn) = (store.clone(), turn(turns - 1));
         Box::new(move || {
             let reply = store.append(&scope, turn.clone());
-            Box::pin(async move { drop(reply.await.unwrap()) })
+            Box::pin(async move { assert_eq!(reply.await.unwrap().evicted, 0) })
         })
     };
-    let mut steps: [(&str, &str, Step); 9] = [
+    let mut steps: [(&str, &str, Step); 10] = [
         ("PING", "", command(&cmd("PING"))),
         ("SET of a turn", "", command(cmd("SET").arg("turn").arg(&value))),
         ("GET of all", "", command(cmd("GET").arg("whole"))),
         ("load, same", "PING", load(&plain)),
-        ("load, changed", "GET of all", load(&far)),
-        ("load, changed, sealed", "GET of all", load(&sealed)),
+        ("load, one turn behind", "PING", load(&plain)),
+        ("load, all", "GET of all", load(&far)),
+        ("load, all, sealed", "GET of all", load(&sealed)),
         ("commit", "SET of a turn", commit(&plain)),
         ("commit, no near cache", "SET of a turn", commit(&far)),
         ("commit, sealed", "SET of a turn", commit(&sealed)),
@@ -110,6 +111,9 @@ async fn measure(server: &Server, turns: u128) {
             if *name == "load, same" {
                 // It is the first load that finds the ledger as the other stores have left it.
                 plain.load(&scope).await.unwrap();
+            }
+            if *name == "load, one turn behind" {
+                far.append(&scope, turn(turns - 1)).await.unwrap();
             }
             let begin = Instant::now();
             step().await;

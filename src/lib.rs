@@ -79,7 +79,8 @@
 //! |---|---|
 //! | `disk` | `DiskStore`: ledgers in a file, so that a gateway of one process that restarts keeps its sessions |
 //! | `metrics` | the counters, through the [`metrics`](https://docs.rs/metrics) facade |
-//! | `full` | everything for run time: `disk`, `metrics` |
+//! | `redis` | `RedisStore`: ledgers in Redis or Valkey, for several replicas |
+//! | `full` | everything for run time: `disk`, `metrics`, `redis` |
 //! | `testing` | the module `testing`, to try an integration or a store without a network |
 //!
 //! (`recordings` is for this crate's own tests.)

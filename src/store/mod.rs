@@ -1,8 +1,8 @@
 //! Where ledgers live: behind one object-safe trait.
 //!
 //! [`MemoryStore`] keeps them in this process, within bounds and for a limited time. `DiskStore` (feature `disk`)
-//! keeps them in a file, so that a gateway that restarts keeps its sessions. [`Layered`] puts memory in front of
-//! another store.
+//! keeps them in a file, so that a gateway that restarts keeps its sessions, and `RedisStore` (feature `redis`) on a
+//! server of Redis or Valkey, for several replicas. [`Layered`] puts memory in front of another store.
 //!
 //! # Implement your own store
 //!

@@ -58,7 +58,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// they survive a restart.
 ///
 /// It works over any asynchronous connection of the crate [`redis`] that can be cloned. Take one that connects again
-/// on its own: a `ConnectionManager`, or a `ClusterConnection`. A `MultiplexedConnection` that was lost stays lost.
+/// on its own: a `ConnectionManager`, or a `ClusterConnection`. A `MultiplexedConnection` that was lost stays lost. A
+/// server that vanishes without closing its connections is noticed by TCP alone, so give the connection a short user
+/// timeout or keep-alive (`redis::io::tcp::TcpSettings`).
 /// It needs a tokio runtime with time enabled. Cloning is cheap; all clones are one store.
 ///
 /// All replicas need the same [hash key](crate::engine::Builder::hash_key), else none finds what another stored.
