@@ -11,6 +11,7 @@ use tower_reasoning_replay::{
 };
 
 use super::{
+    proxy::Proxy,
     server::{self, Server},
     turns::*,
 };
@@ -335,4 +336,34 @@ async fn the_same_turn_from_two_replicas_is_one() {
         }
     }
     assert_eq!((load(&stores[0], 1).await, load(&stores[1], 1).await), (turns.clone(), turns));
+}
+
+/// Rule 10: what another adds to a turn between the two steps of a removal is not lost.
+#[tokio::test]
+async fn a_removal_takes_nothing_that_came_meanwhile() {
+    let server = Server::start();
+    let proxy = Proxy::before(server.port).await;
+    let slow = RedisStore::builder(server::connect(proxy.port).await);
+    let slow = slow.operation_timeout(Duration::from_secs(10)).build().unwrap();
+    let other = &replicas(&server, 1, Limits::default()).await[0];
+    // Wherever between the two steps it comes.
+    for (n, wait) in (1..).zip([0, 50, 100, 150, 200, 250, 300]) {
+        append(other, n, &turn_after(1, 1, false, &[10, 20])).await;
+        // The server is to know the scripts, so that there are two answers to wait for.
+        append(other, 99, &turn(1)).await;
+        slow.remove(&scope(99), &[item(1, 0)]).await.unwrap();
+        proxy.delay(Duration::from_millis(150));
+        let removing = tokio::spawn({
+            let slow = slow.clone();
+            async move { slow.remove(&scope(n), &[item(1, 0)]).await }
+        });
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        append(other, n, &turn_after(1, 1, false, &[10, 20, 30])).await;
+        assert_eq!(removing.await.unwrap().unwrap(), 1);
+        proxy.delay(Duration::ZERO);
+        let held = load(other, n).await;
+        let states: Vec<bool> = held[0].alternatives()[0].parts.iter().map(|part| part.state.is_some()).collect();
+        assert_eq!(states, [false, true, true], "after {wait} ms");
+        other.forget(&scope(99)).await.unwrap();
+    }
 }
