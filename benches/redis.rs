@@ -121,7 +121,7 @@ async fn measure(server: &Server, turns: u128) {
         }
     }
     println!("\n{turns} turns, {} KB; {} rounds", bytes / 1_000, times[0].len());
-    println!("{:24} {:>10} {:>10}   {:}", "", "p50", "p99", "p50 beside");
+    println!("{:>35} {:>10}   p50 beside", "p50", "p99");
     let at = |times: &[Duration], part: f64| times[((times.len() - 1) as f64 * part) as usize];
     times.iter_mut().for_each(|times| times.sort_unstable());
     for (n, (name, floor, _)) in steps.iter().enumerate() {

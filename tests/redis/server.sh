@@ -17,7 +17,7 @@ exec 9>"$tools/lock"
 flock 9
 
 cd "$tools"
-if ! [ -e root/usr/bin/redis-server ]; then
+if ! [ -e tree/usr/bin/redis-server ]; then
     mkdir -p lists/partial archives/partial
     # First with the lists of the system, then with lists of our own.
     own="-o Dir::State::lists=$tools/lists -o Dir::Cache=$tools"
@@ -38,9 +38,9 @@ if ! [ -e root/usr/bin/redis-server ]; then
     for file in *.deb; do
         dpkg -x "$file" unpacked
     done
-    mv unpacked root
+    mv unpacked tree
 fi
-libraries=$(dirname "$(find "$tools/root" -name 'libjemalloc.so*' | head -n 1)")
-LD_LIBRARY_PATH=$libraries root/usr/bin/redis-server --version >&2
-echo "$tools/root/usr/bin/redis-server"
+libraries=$(dirname "$(find "$tools/tree" -name 'libjemalloc.so*' | head -n 1)")
+LD_LIBRARY_PATH=$libraries tree/usr/bin/redis-server --version >&2
+echo "$tools/tree/usr/bin/redis-server"
 echo "$libraries"

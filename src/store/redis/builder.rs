@@ -76,9 +76,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStoreBuilder<C> {
     /// How many ledgers of how many bytes in sum are kept in this process, so that they need not be transferred again
     /// while the server says that they have not changed. Default: 256 ledgers, 64 MiB.
     ///
-    /// An entry counts as at least one part of `bytes` for each of the `entries`, so a quarter or so more room than
-    /// the sum of the ledgers is a good choice. A ledger larger than `bytes` is transferred each time. Zero for either
-    /// turns it off.
+    /// An entry counts as its bytes, and at least as `bytes` divided by `entries`. A ledger larger than `bytes` is
+    /// transferred each time. Zero for either turns it off.
     pub fn near_cache(mut self, entries: usize, bytes: usize) -> Self {
         (self.settings.near_entries, self.settings.near_bytes) = (entries, bytes);
         self
