@@ -73,7 +73,7 @@ impl Ledger {
 
     /// The ledger that held these turns, oldest first. They are taken as they are: which of them belong together
     /// was decided when they were appended.
-    #[cfg(feature = "disk")]
+    #[cfg(any(feature = "disk", feature = "redis"))]
     pub(crate) fn restored(turns: impl IntoIterator<Item = Arc<Turn>>) -> Self {
         let mut ledger = Self::new();
         for turn in turns {
@@ -174,17 +174,6 @@ impl Ledger {
             }
         }
         removed
-    }
-
-    /// The ledger of these turns, oldest first, no two of which have the same id.
-    #[cfg(feature = "redis")]
-    pub(crate) fn from_turns(turns: impl IntoIterator<Item = Arc<Turn>>) -> Self {
-        let mut ledger = Self::new();
-        for turn in turns {
-            ledger.count_in(&turn);
-            ledger.turns.push_back(Held::new(turn));
-        }
-        ledger
     }
 
     /// Puts a turn in the place of the one with its id, or last, whatever it is.

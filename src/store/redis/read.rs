@@ -73,7 +73,7 @@ pub(super) async fn ledger(fields: Vec<Value>, scope: &Scope, seal: Option<&Seal
         }
     }
     let (version, write) = meta?;
-    Some(Read { version, write, ledger: Ledger::from_turns(turns), damaged })
+    Some(Read { version, write, ledger: Ledger::restored(turns), damaged })
 }
 
 /// What the ledger `held` has become; `None` if this does not say it.
