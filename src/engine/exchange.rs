@@ -49,6 +49,8 @@ pub(super) struct Draft {
     pub(super) wanted: Wanted,
     /// The provider wants everything that is known.
     pub(super) demand: bool,
+    /// What asks the provider to leave out thoughts that do not fit. It goes with a header, so that it is decided once.
+    pub(super) tolerance: Option<Tolerance>,
 }
 
 /// A part without state where the provider may want some.
@@ -76,12 +78,19 @@ impl Draft {
             refused: HashSet::new(),
             wanted: Wanted::default(),
             demand: false,
+            tolerance: None,
         }
     }
 
-    pub(super) fn into_exchange(self, history: Option<&History<'_>>, plan: Plan, survey: Option<Survey>) -> Exchange {
+    pub(super) fn into_exchange(
+        mut self,
+        history: Option<&History<'_>>,
+        plan: Plan,
+        survey: Option<Survey>,
+    ) -> Exchange {
+        self.tolerance = history.and_then(|history| self.tolerance(history));
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        let header = history.and_then(|history| self.tolerance(history)).map(|tolerance| tolerance.header);
+        let header = self.tolerance.as_ref().map(|tolerance| tolerance.header);
         let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
         let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
         let could_miss = plan.withheld > 0
@@ -143,8 +152,8 @@ impl Draft {
                 patch.replace(splice.range, splice.bytes);
             }
         }
-        if let Some(tolerance) = self.tolerance(history) {
-            patch.replace(tolerance.splice.range, tolerance.splice.bytes);
+        if let Some(Tolerance { splice, .. }) = &self.tolerance {
+            patch.replace(splice.range.clone(), splice.bytes.clone());
         }
         if patch.is_empty() || !self.watch.patchable {
             return None;
@@ -272,7 +281,7 @@ impl Exchange {
         }
         self.draft.report.unobserved(Unobserved::NoAnswer);
         let draft = &self.draft;
-        let put_in = self.has_put_in();
+        let put_in = self.has_put_in() || draft.tolerance.is_some();
         if !is_error(head.status) || draft.scope.is_none() || !may_retry || !(put_in || self.could_miss) {
             return Answer::Pass;
         }
@@ -430,6 +439,11 @@ impl Exchange {
                     return Step::Reload(Box::new(load), wanted);
                 }
                 Step::Settled(self.with_sentinels(wanted))
+            }
+            Refusal::Structure if self.draft.tolerance.is_some() && names_tolerance(body) => {
+                self.count(Event::RefusedStructure);
+                self.draft.tolerance = None;
+                Step::Settled(self.retry(0, false))
             }
             Refusal::Structure if put_in => {
                 self.count(Event::RefusedStructure);
@@ -636,6 +650,11 @@ fn wanted(body: &[u8]) -> Wanted {
     } else {
         Wanted::Reasoning
     }
+}
+
+/// Whether what is refused is the request for tolerance itself, whose header may have been lost on the way.
+fn names_tolerance(body: &[u8]) -> bool {
+    memchr::memmem::find(&body[..body.len().min(MAX_HELD)], b"block_binding").is_some()
 }
 
 /// An id that no other turn has, in this process or another.

@@ -4,7 +4,11 @@ use serde_json::{Value, json};
 use tower_reasoning_replay::engine::Event;
 
 use crate::{
-    support::service::{refusal, whole},
+    support::{
+        rig::Rig,
+        service::{refusal, whole},
+        store::TestStore,
+    },
     talk::*,
 };
 
@@ -79,4 +83,34 @@ async fn what_an_answer_says_of_dropped_thinking_is_heeded_a13() {
     talk.raw(&talk.body(&json!([user("Hi.")])), told.to_string()).await;
     assert_eq!(talk.ask(changed.clone()).await, changed);
     assert_eq!(talk.ask(history()).await[1], model(answer));
+}
+
+/// A15: what is learned from a refusal does not bring the field without its header.
+#[tokio::test]
+async fn a_retry_does_not_ask_for_tolerance_without_the_header_a15() {
+    let mut talk = Talk::new();
+    talk.rig = Rig::with(TestStore::new(), [], |builder| builder.drop_mismatched_thoughts(true));
+    let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.send(json!([user("Look.")]), answer.clone()).await;
+    let history = json!([user("Look."), model(json!([answer[1]])), user(json!([output("toolu_01aB3dE")]))]);
+    let message = "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different \
+                   conversation.";
+    talk.rig.inner.will(refusal(400, error(message))).will(whole(document(&json!([text("fine")]))));
+    talk.post(MESSAGES, talk.body(&history).to_string()).await;
+    let last = talk.rig.inner.last();
+    assert_eq!(serde_json::from_str::<Value>(&last.text()).unwrap(), talk.body(&history));
+    assert!(!last.headers.contains_key("anthropic-beta"));
+}
+
+/// A15: where a relay loses the header, the request goes as it came.
+#[tokio::test]
+async fn refused_tolerance_is_rolled_back_a15() {
+    let mut talk = Talk::with("claude-opus-5-5");
+    talk.rig = Rig::with(TestStore::new(), [], |builder| builder.drop_mismatched_thoughts(true));
+    let body = talk.body(&json!([user("Hi.")]));
+    let message = "thinking.enabled.block_binding: Extra inputs are not permitted";
+    talk.rig.inner.will(refusal(400, error(message))).will(whole(document(&json!([text("fine")]))));
+    let got = talk.post(MESSAGES, body.to_string()).await;
+    assert_eq!((got.status.as_u16(), talk.rig.count(Event::Healed)), (200, 1));
+    assert_eq!(talk.rig.inner.last().text(), body.to_string());
 }
