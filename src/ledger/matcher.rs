@@ -226,8 +226,12 @@ impl<'a> Matcher<'a> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
         let mut buckets = self.fill(places);
         self.choose_alternatives(&buckets);
-        // The order of the places keeps the result the same on every run.
-        buckets.sort_by_key(|bucket| bucket.places.first().copied());
+        // The order of the places keeps the result the same on every run. What has an id tells whose neighbour the
+        // rest is.
+        buckets.sort_by_key(|bucket| {
+            let first = bucket.places.first().copied();
+            (first.is_none_or(|first| places[first].id.is_none()), first)
+        });
         // Content that is equal without reservation comes before content that only gained defaults, or
         // that is one chunk of a run: nowhere may the latter take what the former proves.
         for bucket in &buckets {
@@ -447,7 +451,8 @@ impl<'a> Matcher<'a> {
         if open.is_empty() || candidates.is_empty() {
             return;
         }
-        let pairs = self.in_order(&open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
+        let pairs =
+            self.in_order(places, &open, &candidates).or_else(|| self.by_occurrence(places, &open, &candidates));
         match pairs {
             Some(mut pairs) => {
                 pairs.retain(|(place, candidate)| !self.stood(&places[*place], candidate));
@@ -508,7 +513,7 @@ impl<'a> Matcher<'a> {
             }
         }
         for (before, group) in groups {
-            let pairs = self.newest(&group, &by_before[&before]);
+            let pairs = self.newest(places, &group, &by_before[&before]);
             self.take_all(places, &pairs, outcomes);
         }
     }
@@ -538,7 +543,7 @@ impl<'a> Matcher<'a> {
         }
         for (window, group) in groups {
             let fitting = &by_window[&window];
-            let pairs = self.in_order(&group, fitting).or_else(|| {
+            let pairs = self.in_order(places, &group, fitting).or_else(|| {
                 // All that the request still shows before these places agrees: its head was cut off,
                 // so the last place is the newest turn.
                 let whole = group.iter().all(|place| around.depth(places[*place].starts[0]) < 2 << level);
@@ -555,19 +560,27 @@ impl<'a> Matcher<'a> {
     }
 
     /// Pairs in the order of occurrence, where nothing is left to be decided.
-    fn in_order(&self, open: &[usize], candidates: &[Candidate]) -> Option<Vec<(usize, Candidate)>> {
+    fn in_order(
+        &self,
+        places: &[Place<'_>],
+        open: &[usize],
+        candidates: &[Candidate],
+    ) -> Option<Vec<(usize, Candidate)>> {
         let one_turn = candidates.iter().all(|candidate| candidate.turn == candidates[0].turn);
         if open.len() == candidates.len() || (one_turn && open.len() <= candidates.len()) {
             return Some(open.iter().copied().zip(candidates.iter().copied()).collect());
         }
         let context = self.turns[candidates[0].turn].context();
         let one_history = candidates.iter().all(|candidate| self.turns[candidate.turn].context().same_history(context));
-        (one_history && !one_turn).then(|| self.newest(open, candidates))
+        (one_history && !one_turn).then(|| self.newest(places, open, candidates))
     }
 
-    /// The parts of the newest of these turns, in order.
-    fn newest(&self, open: &[usize], candidates: &[Candidate]) -> Vec<(usize, Candidate)> {
-        let newest = candidates.iter().map(|candidate| candidate.turn).max();
+    /// The parts of the newest of these turns, in order; of that which is known beside them already, if it is one of
+    /// them.
+    fn newest(&self, places: &[Place<'_>], open: &[usize], candidates: &[Candidate]) -> Vec<(usize, Candidate)> {
+        let beside = open.first().and_then(|at| self.known.get(&places[*at].starts[0]).copied());
+        let newest =
+            candidates.iter().map(|candidate| candidate.turn).max_by_key(|turn| (Some(*turn) == beside, *turn));
         let parts = candidates.iter().filter(|candidate| Some(candidate.turn) == newest).copied();
         open.iter().copied().zip(parts).collect()
     }
@@ -623,7 +636,7 @@ impl<'a> Matcher<'a> {
                 }
             }
             proven.reverse();
-            let pairs = self.newest(group, &proven);
+            let pairs = self.newest(places, group, &proven);
             self.take_all(places, &pairs, outcomes);
         }
     }

@@ -8,5 +8,6 @@ mod talk;
 mod agent;
 mod blocks;
 mod lost;
+mod mixed;
 mod refusals;
 mod responses;

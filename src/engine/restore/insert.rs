@@ -63,7 +63,7 @@ impl Work<'_> {
             parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
         // A message has one member of a name, and so the thoughts of one turn.
         let thinks = wholes.iter().any(|whole| whole.kind == Kind::Thought);
-        if thinks && restorer.dialect.layout() == Layout::Members && self.nth(false, message) > 0 {
+        if thinks && restorer.dialect.layout() == Layout::Members && self.nth(Some(message), message) > 0 {
             return;
         }
         let put = |wholes: &[Whole<'_>]| {
@@ -94,7 +94,7 @@ impl Work<'_> {
         let history = self.restorer.history;
         match self.restorer.dialect.layout() {
             Layout::Parts => {
-                let nth = self.nth(false, at);
+                let nth = self.nth(Some(message), at);
                 self.plan.inserted.parts.entry(message).or_default().push(at);
                 let mut placed = self.placed(pending.item, message, at, How::Part(nth));
                 placed.at = None;
@@ -102,7 +102,7 @@ impl Work<'_> {
             }
             Layout::Items => {
                 let before = if pending.before.is_some() { message } else { message + 1 };
-                let nth = self.nth(true, before);
+                let nth = self.nth(None, before);
                 self.plan.inserted.messages.push(before);
                 let mut placed = self.placed(pending.item, before, 0, How::Message(nth));
                 (placed.part, placed.at) = (0, None);
@@ -153,8 +153,8 @@ impl Work<'_> {
         self.restorer.dialect.signed(part.whole.as_ref()?, sentinel)
     }
 
-    /// How many insertions, of messages or of parts, came before this one at its place.
-    fn nth(&mut self, message: bool, before: usize) -> usize {
+    /// How many insertions, of messages or of parts of one, came before this one at its place.
+    fn nth(&mut self, message: Option<usize>, before: usize) -> usize {
         let next = self.nths.entry((message, before)).or_default();
         *next += 1;
         *next - 1
@@ -162,7 +162,7 @@ impl Work<'_> {
 
     /// How many messages were inserted before one, to which now come these.
     pub(super) fn next_nth(&mut self, before: usize, count: usize) -> usize {
-        let next = self.nths.entry((true, before)).or_default();
+        let next = self.nths.entry((None, before)).or_default();
         *next += count;
         *next - count
     }

@@ -42,7 +42,7 @@ pub(crate) struct Edit {
     pub(crate) splices: Few<Splice>,
     /// The items that it puts back, and where they stand in the request that goes upstream.
     pub(crate) items: Vec<Placed>,
-    /// It adds a part or a message.
+    /// It adds a part or a message, or makes a thought of what was none.
     pub(crate) structural: bool,
     /// The call in it that has no state where the provider may want some.
     pub(crate) unsigned: Option<Unsigned>,
@@ -352,7 +352,7 @@ struct Work<'a> {
     fills: Vec<(usize, ItemRef)>,
     /// Whole parts that go back.
     pending: Vec<Pending>,
-    nths: HashMap<(bool, usize), usize>,
+    nths: HashMap<(Option<usize>, usize), usize>,
     /// Where the outputs begin that stand right before each message.
     outputs: OnceCell<Vec<usize>>,
     /// What stands in the runs of messages of the model that end before these.
@@ -505,7 +505,9 @@ impl<'a> Work<'a> {
         self.plan.restored += 1;
         let placed = self.placed(item, target.message, at, How::On);
         let splices = Few::One(Splice { range, bytes });
-        self.plan.edits.push(Edit { splices, items: vec![placed], structural: false, unsigned: None });
+        // A thought comes and goes together with those beside it.
+        let structural = placed.thought.is_some();
+        self.plan.edits.push(Edit { splices, items: vec![placed], structural, unsigned: None });
     }
 
     /// Puts a whole part in the place of what the client left of it.

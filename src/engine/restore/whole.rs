@@ -6,7 +6,10 @@ use super::{Work, insert::Pending};
 use crate::{
     dialect::{Layout, PartKind, Slot, Thinking},
     engine::survey::is_blank_thought,
-    ledger::{Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint, matcher::Surroundings},
+    ledger::{
+        Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint,
+        matcher::{OwnMap, Surroundings},
+    },
     scope::HashKey,
     wire::json::Cursor,
 };
@@ -17,7 +20,7 @@ pub(super) struct Group {
     alternative: u32,
     /// Parts of the history, and which parts of the turn they are, in the order of the history.
     kept: Vec<(usize, u32)>,
-    /// Thoughts of the client's own stand among them.
+    /// Thoughts of the client's own, or parts of another answer to the same request, stand among them.
     own: bool,
 }
 
@@ -55,6 +58,11 @@ pub(super) fn is_whole(part: &TurnPart) -> bool {
     part.kind == Kind::Thought && part.whole.is_some()
 }
 
+/// Whether a thought is remembered of which nothing is left to be put back.
+fn is_forgotten(part: &TurnPart) -> bool {
+    part.kind == Kind::Thought && part.whole.is_none() && part.state.is_none()
+}
+
 /// The hash by which states are told apart wherever they stand.
 pub(crate) fn state_anchor(key: &HashKey, raw: &[u8]) -> Anchor {
     match Cursor::new(raw).string() {
@@ -76,15 +84,20 @@ impl Work<'_> {
         if !any || restorer.history.thinking == Thinking::Off {
             return Returning::new();
         }
+        let fills: OwnMap<usize, ItemRef> = fills.into_iter().collect();
+        let joining = comebacks.iter().filter(|comeback| comeback.joins);
+        let joining: HashMap<_, _> =
+            joining.map(|comeback| ((comeback.turn, comeback.alternative), &comeback.calls[..])).collect();
+        let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
         let mut candidates = Vec::new();
         let mut done = HashSet::new();
         for group in self.groups() {
-            let fills = fills.iter().filter(|(at, _)| group.kept.iter().any(|(kept, _)| kept == at));
-            let fills: Vec<_> = fills.copied().collect();
-            candidates.extend(self.candidate(group, fills, comebacks, &mut done));
+            let fills = group.kept.iter().filter_map(|(at, _)| Some((*at, *fills.get(at)?))).collect();
+            let coming = joining.get(&(group.turn, group.alternative)).copied().unwrap_or_default();
+            candidates.extend(self.candidate(group, fills, coming, &mut done));
         }
         for comeback in comebacks.iter().filter(|comeback| !comeback.joins) {
-            candidates.extend(self.comeback(comeback, &mut done));
+            candidates.extend(self.comeback(comeback, &assigned, &mut done));
         }
         candidates.sort_by_key(|candidate| candidate.at);
         if restorer.bound {
@@ -134,7 +147,43 @@ impl Work<'_> {
             }
         }
         groups.retain(|group| !group.kept.is_empty());
+        for at in 1..groups.len() {
+            if self.are_mixed(&groups[at - 1], &groups[at]) {
+                (groups[at - 1].own, groups[at].own) = (true, true);
+            }
+        }
         groups
+    }
+
+    /// Whether one message holds parts of two answers to one request: then it is none of them.
+    fn are_mixed(&self, one: &Group, other: &Group) -> bool {
+        let message = |kept: Option<&(usize, u32)>| kept.map(|(at, _)| self.restorer.history.parts[*at].message);
+        let context = |group: &Group| Some(self.turns.get(&group.turn)?.context());
+        let same_history = context(one).zip(context(other)).is_some_and(|(one, other)| one.same_history(other));
+        same_history && message(one.kept.last()) == message(other.kept.first())
+    }
+
+    /// Whether all thoughts of a turn can stand where they stood: none was forgotten, what was kept is in its order,
+    /// and each has what followed it behind it, and nothing between that is not known.
+    fn fits_in(&self, group: &Group, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
+        if thoughts.iter().any(is_forgotten) || !group.kept.is_sorted_by_key(|(_, part)| *part) {
+            return false;
+        }
+        let history = self.restorer.history;
+        let is_known = |at: usize| {
+            let part = &history.parts[at];
+            self.assigned.contains_key(&at) || part.is_empty_text() || part.kind == PartKind::Thought
+        };
+        missing.iter().all(|index| {
+            let next = group.kept.partition_point(|(_, part)| part <= index);
+            let last = next.checked_sub(1).map(|last| group.kept[last].0);
+            let next = group.kept.get(next).map(|(at, _)| *at);
+            let leads_on = next.is_some() || coming.iter().any(|call| call > index);
+            let message = |at: usize| &history.messages[history.parts[at].message].parts;
+            let from = last.map(|last| last + 1).or(next.map(|next| message(next).start));
+            let until = next.or(last.map(|last| message(last).end));
+            leads_on && from.zip(until).is_some_and(|(from, until)| (from..until).all(is_known))
+        })
     }
 
     fn alternative(&self, turn: TurnId, alternative: u32) -> Option<(&Turn, &Alternative)> {
@@ -154,7 +203,7 @@ impl Work<'_> {
         &mut self,
         group: Group,
         fills: Vec<(usize, ItemRef)>,
-        comebacks: &[Comeback],
+        coming: &[u32],
         done: &mut HashSet<ItemRef>,
     ) -> Option<Candidate> {
         let restorer = self.restorer;
@@ -164,13 +213,8 @@ impl Work<'_> {
         if group.own || !self.is_wanted(turn) {
             return None;
         }
-        let coming = comebacks.iter().find(|comeback| {
-            comeback.joins && (comeback.turn, comeback.alternative) == (group.turn, group.alternative)
-        });
-        let is_there = |part: u32| {
-            let comes = coming.is_some_and(|comeback| comeback.calls.contains(&part));
-            comes || group.kept.iter().any(|(_, kept)| *kept == part)
-        };
+        let there: HashSet<u32> = group.kept.iter().map(|(_, part)| *part).chain(coming.iter().copied()).collect();
+        let is_there = |part: u32| there.contains(&part);
         let (mut missing, mut thoughts, mut withheld) = (Vec::new(), Vec::new(), 0);
         for (index, part) in (0..).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
             if part.state.is_none() && !restorer.demand {
@@ -202,8 +246,14 @@ impl Work<'_> {
                 (true, false) => return None,
             }
         }
+        let fits =
+            restorer.dialect.layout() != Layout::Parts || self.fits_in(&group, &remembered.parts, &missing, coming);
         self.plan.withheld += withheld;
+        // What has no room here has none elsewhere, where the rest of the turn stands.
         done.extend(missing.iter().map(|part| item(*part)));
+        if !fits {
+            return None;
+        }
         let (at, _) = *group.kept.first()?;
         let message = restorer.history.parts[at].message;
         let (turn, alternative) = (group.turn, group.alternative);
@@ -211,11 +261,16 @@ impl Work<'_> {
     }
 
     /// The thoughts that stood before calls of which nothing else was kept.
-    fn comeback(&self, comeback: &Comeback, done: &mut HashSet<ItemRef>) -> Option<Candidate> {
+    fn comeback(
+        &self,
+        comeback: &Comeback,
+        assigned: &HashSet<ItemRef>,
+        done: &mut HashSet<ItemRef>,
+    ) -> Option<Candidate> {
         let restorer = self.restorer;
         let pairs = restorer.dialect.layout() == Layout::Items;
         let (turn, remembered) = self.alternative(comeback.turn, comeback.alternative)?;
-        if !self.is_wanted(turn) {
+        if !self.is_wanted(turn) || (!pairs && remembered.parts.iter().any(is_forgotten)) {
             return None;
         }
         let last = *comeback.calls.iter().max()?;
@@ -229,7 +284,7 @@ impl Work<'_> {
                 continue;
             }
             let unfit = restorer.refused.contains(&item)
-                || self.assigned.values().any(|assigned| *assigned == item)
+                || assigned.contains(&item)
                 || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
                 || (pairs && part.id.as_deref().is_some_and(|id| restorer.around.names(id)))
                 || done.contains(&item);
