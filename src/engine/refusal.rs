@@ -205,6 +205,7 @@ const STRUCTURE: &[&[&str]] = &[
     &["function call turn comes immediately after"],
     &["cannot be modified"],
     &["cannot contain thinking"],
+    &["final block in an assistant message cannot be"],
     &["bound to a different conversation"],
     &["extra inputs are not permitted"],
 ];
@@ -584,6 +585,7 @@ mod tests {
                 Structure,
                 Place::default(),
             ),
+            ("messages.3: The final block in an assistant message cannot be `thinking`.", Structure, place(3, None)),
             (CLAUDE_EXPECTED, Missing, place(1, 0)),
             (
                 "messages.129.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`",
