@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
@@ -155,6 +155,14 @@ struct Bucket {
     reduced: Few<Candidate>,
 }
 
+/// See [`Matcher::is_kept_whole`].
+#[derive(Default)]
+struct Kept {
+    run: Option<usize>,
+    content: AnchorMap<()>,
+    whole: OwnMap<(usize, usize), bool>,
+}
+
 /// Assigns remembered parts to places; each part to at most one.
 pub(crate) struct Matcher<'a> {
     turns: Vec<&'a Arc<Turn>>,
@@ -167,6 +175,8 @@ pub(crate) struct Matcher<'a> {
     chosen: OwnMap<usize, u32>,
     /// The messages whose turn is known, and that turn.
     known: BTreeMap<usize, usize>,
+    /// What stands in the run that was looked at last, and of which turns all that is visible stands in a run.
+    kept: RefCell<Kept>,
     /// How many units may still be hashed to find out which equal parts belong to which neighbours.
     budget: usize,
 }
@@ -185,6 +195,7 @@ impl<'a> Matcher<'a> {
             ids: OnceCell::new(),
             chosen: OwnMap::default(),
             known: BTreeMap::new(),
+            kept: RefCell::default(),
             budget: MAX_CONTINUED,
         }
     }
@@ -224,6 +235,7 @@ impl<'a> Matcher<'a> {
     /// Finds what was remembered of these places, which are in the order of the history.
     pub(crate) fn assign(&mut self, places: &[Place<'_>]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
+        self.kept.take();
         let mut buckets = self.fill(places);
         self.choose_alternatives(&buckets);
         // The order of the places keeps the result the same on every run. What has an id tells whose neighbour the
@@ -432,6 +444,10 @@ impl<'a> Matcher<'a> {
         if known && open.len() == 1 && candidates.len() == 1 && !self.stood(&places[open[0]], &candidates[0]) {
             return self.take(places, open[0], &candidates[0], outcomes);
         }
+        if known {
+            self.beside_known(places, &open, &candidates, outcomes);
+            self.sift(&mut open, &mut candidates, outcomes);
+        }
         self.by_history(places, &open, &candidates, outcomes);
         self.sift(&mut open, &mut candidates, outcomes);
         if !known {
@@ -490,6 +506,26 @@ impl<'a> Matcher<'a> {
     fn take_all(&mut self, places: &[Place<'_>], pairs: &[(usize, Candidate)], outcomes: &mut [Outcome]) {
         for (place, candidate) in pairs {
             self.take(places, *place, candidate, outcomes);
+        }
+    }
+
+    /// What stands in one run with a part of a turn that is known already is of that turn too, if that has it.
+    fn beside_known(
+        &mut self,
+        places: &[Place<'_>],
+        open: &[usize],
+        candidates: &[Candidate],
+        outcomes: &mut [Outcome],
+    ) {
+        let mut by_turn: OwnMap<usize, Vec<Candidate>> = OwnMap::default();
+        for candidate in candidates.iter().rev() {
+            by_turn.entry(candidate.turn).or_default().push(*candidate);
+        }
+        for at in open {
+            let turn = self.known.get(&places[*at].starts[0]);
+            if let Some(candidate) = turn.and_then(|turn| by_turn.get_mut(turn)?.pop()) {
+                self.take(places, *at, &candidate, outcomes);
+            }
         }
     }
 
@@ -575,14 +611,34 @@ impl<'a> Matcher<'a> {
         (one_history && !one_turn).then(|| self.newest(places, open, candidates))
     }
 
-    /// The parts of the newest of these turns, in order; of that which is known beside them already, if it is one of
-    /// them.
+    /// The parts of the newest of these turns, in order: of that which is known beside them already, or of those of
+    /// which all is there, if there are such.
     fn newest(&self, places: &[Place<'_>], open: &[usize], candidates: &[Candidate]) -> Vec<(usize, Candidate)> {
-        let beside = open.first().and_then(|at| self.known.get(&places[*at].starts[0]).copied());
-        let newest =
-            candidates.iter().map(|candidate| candidate.turn).max_by_key(|turn| (Some(*turn) == beside, *turn));
+        let Some(start) = open.first().map(|at| places[*at].starts[0]) else { return Vec::new() };
+        let beside = self.known.get(&start).copied();
+        let several = candidates.iter().any(|candidate| candidate.turn != candidates[0].turn);
+        let newest = candidates.iter().max_by_key(|candidate| {
+            let whole = several && self.is_kept_whole(places, start, candidate);
+            (Some(candidate.turn) == beside, whole, candidate.turn)
+        });
+        let newest = newest.map(|candidate| candidate.turn);
         let parts = candidates.iter().filter(|candidate| Some(candidate.turn) == newest).copied();
         open.iter().copied().zip(parts).collect()
+    }
+
+    /// Whether all that a client shows of an answer stands in the run of messages that begins here.
+    fn is_kept_whole(&self, places: &[Place<'_>], start: usize, candidate: &Candidate) -> bool {
+        let Kept { run, content, whole } = &mut *self.kept.borrow_mut();
+        if run.replace(start) != Some(start) {
+            let from = places.partition_point(|place| place.starts[0] < start);
+            let run = places[from..].iter().take_while(|place| place.starts[0] == start);
+            *content = run.flat_map(|place| [Some(place.key), place.reduced]).flatten().map(|key| (key, ())).collect();
+        }
+        *whole.entry((start, candidate.turn)).or_insert_with(|| {
+            let parts = &self.turns[candidate.turn].alternatives()[candidate.alternative as usize].parts;
+            let mut shown = parts.iter().filter(|part| matches!(part.kind, Kind::Text | Kind::Call));
+            shown.all(|part| [part.anchor].iter().chain(&part.aliases).any(|key| content.contains_key(key)))
+        })
     }
 
     /// The turn stood right before, or right behind, another one that is known already: what stands

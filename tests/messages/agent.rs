@@ -55,7 +55,7 @@ const CLIENTS: [(&str, Keep); 3] =
     [("without thoughts", without_thoughts), ("without states", without_states), ("as strings", as_strings)];
 
 /// The blocks of an answer, put together if it is a stream.
-fn content(body: &[u8]) -> Vec<Value> {
+pub(crate) fn content(body: &[u8]) -> Vec<Value> {
     if let Ok(document) = serde_json::from_slice::<Value>(body) {
         return document["content"].as_array().unwrap_or_else(|| panic!("refused: {document}")).clone();
     }

@@ -11,3 +11,5 @@ mod lost;
 mod mixed;
 mod refusals;
 mod responses;
+
+mod wild;

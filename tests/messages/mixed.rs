@@ -31,16 +31,48 @@ async fn two_answers_to_one_request_are_not_mixed() {
     }
 }
 
-/// Where nothing tells which of two answers it is, none of their thinking stands beside the content of the other.
+/// Of two answers to one request that begin alike, it is the one of which all is there; of less than one, none.
 #[tokio::test]
-async fn a_message_of_two_answers_to_one_request_gets_none() {
+async fn of_two_answers_that_begin_alike_the_whole_one_is_known() {
+    let answer =
+        |state: &str, last: &str| json!([thinking("Hm.", state), text("A"), redacted(&state.repeat(2)), text(last)]);
     let talk = Talk::new();
-    talk.send(json!([user("Go.")]), json!([thinking("1", FIRST), text("A"), redacted(&FIRST.repeat(2)), text("B")]))
-        .await;
-    talk.send(json!([user("Go.")]), json!([thinking("2", SECOND), text("A"), redacted(&SECOND.repeat(2)), text("C")]))
-        .await;
-    let history = json!([user("Go."), model(json!([text("A"), text("B")])), user("And?")]);
-    assert_eq!(talk.ask(history.clone()).await, history);
+    for (state, last) in [(FIRST, "B"), (SECOND, "C")] {
+        talk.send(json!([user("Go.")]), answer(state, last)).await;
+    }
+    for (state, last) in [(FIRST, "B"), (SECOND, "C")] {
+        let history = json!([user("Go."), model(json!([text("A"), text(last)])), user("And?")]);
+        assert_eq!(talk.ask(history).await[1], model(answer(state, last)));
+    }
+    for kept in [json!([text("A"), text("D")]), json!([text("B"), text("C")])] {
+        let history = json!([user("Go."), model(kept), user("And?")]);
+        assert_eq!(talk.ask(history.clone()).await, history);
+    }
+}
+
+/// A few words of an answer may stand in any other.
+#[tokio::test]
+async fn equal_words_in_another_answer_get_nothing() {
+    let talk = Talk::new();
+    talk.send(json!([user("One.")]), json!([text("Well."), thinking("Hm.", FIRST), text("That is all.")])).await;
+    let other = json!([user("Two."), model(json!([text("So."), text("That is all.")])), user("And?")]);
+    assert_eq!(talk.ask(other.clone()).await, other);
+}
+
+/// A13: what stood between two thoughts of one turn precedes the second of them as well.
+#[tokio::test]
+async fn bound_thinking_is_not_put_behind_a_gap_in_its_own_turn_a13() {
+    let answer = json!([thinking("First.", FIRST), text("So."), thinking("Second.", SECOND), call("toolu_01aB3dE", 1)]);
+    let outputs = user(json!([output("toolu_01aB3dE")]));
+    for (model_id, is_back) in [("claude-sonnet-4-5", true), ("claude-opus-5-5", false)] {
+        let talk = Talk::with(model_id);
+        talk.send(json!([user("Look.")]), answer.clone()).await;
+        let upstream = talk.ask(json!([user("Look."), model(json!([answer[3]])), outputs])).await;
+        let thoughts = json!([answer[0], answer[2], answer[3]]);
+        assert_eq!(upstream[1], model(if is_back { thoughts } else { json!([answer[3]]) }), "{model_id}");
+        let upstream = talk.ask(json!([user("Look."), model(json!([answer[1], answer[3]])), outputs])).await;
+        assert_eq!(upstream[1], model(answer.clone()), "{model_id}");
+    }
 }
 
 /// Rule 6: thinking does not stand before what the client changed.

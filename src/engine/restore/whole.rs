@@ -34,6 +34,8 @@ struct Candidate {
     /// Which of its thoughts are put back whole, in order; all of them are in `thoughts`.
     missing: Vec<u32>,
     thoughts: Vec<u32>,
+    /// All that stood between its thoughts is there.
+    gapless: bool,
     /// Thoughts that are there but for their state.
     fills: Vec<(usize, ItemRef)>,
     group: Option<Group>,
@@ -61,6 +63,12 @@ pub(super) fn is_whole(part: &TurnPart) -> bool {
 /// Whether a thought is remembered of which nothing is left to be put back.
 fn is_forgotten(part: &TurnPart) -> bool {
     part.kind == Kind::Thought && part.whole.is_none() && part.state.is_none()
+}
+
+/// Whether all that stood before the last of these thoughts in its turn is there.
+fn is_gapless(parts: &[TurnPart], thoughts: &[u32], is_there: impl Fn(u32) -> bool) -> bool {
+    let last = thoughts.last().copied().unwrap_or_default();
+    (0..last).zip(parts).all(|(index, part)| is_whole(part) || is_there(index))
 }
 
 /// The hash by which states are told apart wherever they stand.
@@ -155,34 +163,53 @@ impl Work<'_> {
         groups
     }
 
-    /// Whether one message holds parts of two answers to one request: then it is none of them.
+    /// Whether two groups side by side are none of the answers that they seem to be: one message holds parts of both, or
+    /// the other answer was not made behind the one.
     fn are_mixed(&self, one: &Group, other: &Group) -> bool {
-        let message = |kept: Option<&(usize, u32)>| kept.map(|(at, _)| self.restorer.history.parts[*at].message);
+        let restorer = self.restorer;
+        let message = |kept: Option<&(usize, u32)>| kept.map(|(at, _)| restorer.history.parts[*at].message);
+        let (Some(last), Some(first)) = (message(one.kept.last()), message(other.kept.first())) else { return false };
         let context = |group: &Group| Some(self.turns.get(&group.turn)?.context());
-        let same_history = context(one).zip(context(other)).is_some_and(|(one, other)| one.same_history(other));
-        same_history && message(one.kept.last()) == message(other.kept.first())
+        let (Some(before), Some(behind)) = (context(one), context(other)) else { return false };
+        match restorer.dialect.layout() {
+            Layout::Parts if last == first => true,
+            Layout::Parts if restorer.run_starts[last] == restorer.run_starts[first] => {
+                restorer.around.depth(last) == restorer.around.depth(first)
+                    || behind.windows().first().copied() != restorer.around.window(first, 0)
+            }
+            Layout::Members if last == first => before.same_history(behind),
+            _ => false,
+        }
     }
 
     /// Whether all thoughts of a turn can stand where they stood: none was forgotten, what was kept is in its order,
     /// and each has what followed it behind it, and nothing between that is not known.
-    fn fits_in(&self, group: &Group, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
+    fn fits_in(&self, group: &Group, turn: &Turn, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
         if thoughts.iter().any(is_forgotten) || !group.kept.is_sorted_by_key(|(_, part)| *part) {
             return false;
         }
-        let history = self.restorer.history;
+        let (Some((first, _)), history) = (group.kept.first(), self.restorer.history) else { return false };
         let is_known = |at: usize| {
             let part = &history.parts[at];
             self.assigned.contains_key(&at) || part.is_empty_text() || part.kind == PartKind::Thought
         };
+        let message = |at: usize| history.parts[at].message;
+        let end = |at: usize| history.messages[message(at)].parts.end;
+        let begins = |start: usize| self.restorer.around.before(start) == turn.context().before();
+        let run = self.restorer.run_starts[message(*first)];
+        let start = if begins(message(*first)) { message(*first) } else { run };
+        let start = history.messages[start].parts.start;
+        // A few words of it may stand in any answer.
+        let known_whole = || group.kept.last().is_some_and(|(last, _)| (start..end(*last)).all(is_known));
+        if !missing.is_empty() && !begins(message(*first)) && !begins(run) && !known_whole() {
+            return false;
+        }
         missing.iter().all(|index| {
             let next = group.kept.partition_point(|(_, part)| part <= index);
-            let last = next.checked_sub(1).map(|last| group.kept[last].0);
-            let next = group.kept.get(next).map(|(at, _)| *at);
-            let leads_on = next.is_some() || coming.iter().any(|call| call > index);
-            let message = |at: usize| &history.messages[history.parts[at].message].parts;
-            let from = last.map(|last| last + 1).or(next.map(|next| message(next).start));
-            let until = next.or(last.map(|last| message(last).end));
-            leads_on && from.zip(until).is_some_and(|(from, until)| (from..until).all(is_known))
+            let from = next.checked_sub(1).map_or(start, |last| group.kept[last].0 + 1);
+            let leads_on = next < group.kept.len() || coming.iter().any(|call| call > index);
+            let until = group.kept.get(next).map_or_else(|| end(from.saturating_sub(1)), |(at, _)| *at);
+            leads_on && (from..until).all(is_known)
         })
     }
 
@@ -246,8 +273,9 @@ impl Work<'_> {
                 (true, false) => return None,
             }
         }
-        let fits =
-            restorer.dialect.layout() != Layout::Parts || self.fits_in(&group, &remembered.parts, &missing, coming);
+        let fits = restorer.dialect.layout() != Layout::Parts
+            || self.fits_in(&group, turn, &remembered.parts, &missing, coming);
+        let gapless = is_gapless(&remembered.parts, &thoughts, is_there);
         self.plan.withheld += withheld;
         // What has no room here has none elsewhere, where the rest of the turn stands.
         done.extend(missing.iter().map(|part| item(*part)));
@@ -257,7 +285,7 @@ impl Work<'_> {
         let (at, _) = *group.kept.first()?;
         let message = restorer.history.parts[at].message;
         let (turn, alternative) = (group.turn, group.alternative);
-        Some(Candidate { turn, alternative, at, message, missing, thoughts, fills, group: Some(group) })
+        Some(Candidate { turn, alternative, at, message, missing, thoughts, gapless, fills, group: Some(group) })
     }
 
     /// The thoughts that stood before calls of which nothing else was kept.
@@ -299,6 +327,7 @@ impl Work<'_> {
         let at = restorer.history.messages[message].parts.start;
         let (turn, alternative, thoughts) = (comeback.turn, comeback.alternative, missing.clone());
         let fills = Vec::new();
+        let gapless = is_gapless(&remembered.parts, &missing, |part| comeback.calls.contains(&part));
         (!missing.is_empty()).then_some(Candidate {
             turn,
             alternative,
@@ -306,6 +335,7 @@ impl Work<'_> {
             message,
             missing,
             thoughts,
+            gapless,
             fills,
             group: None,
         })
@@ -470,13 +500,14 @@ impl Work<'_> {
         links
     }
 
-    /// Whether everything before a turn is what it was when the turn was made.
+    /// Whether everything before the thoughts of a turn is what it was when the turn was made.
     fn has_prefix(&self, candidate: &Candidate) -> bool {
         let around = self.restorer.around;
         let Some(turn) = self.turns.get(&candidate.turn) else { return false };
         let tools = turn.premise().and_then(|premise| premise.tools);
         let starts = [self.restorer.run_starts[candidate.message], candidate.message];
-        tools == self.restorer.tools
+        candidate.gapless
+            && tools == self.restorer.tools
             && turn.context().system() == around.system()
             && starts.iter().any(|start| around.before(*start) == turn.context().before())
     }
