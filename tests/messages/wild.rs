@@ -74,7 +74,7 @@ fn kept(blocks: &[Value], random: &mut Random, own: bool) -> Vec<Value> {
             }
         }
         1 if kept.iter().any(|block| block["type"] == "tool_use") => {
-            let first = kept.iter().position(|block| is_text(block));
+            let first = kept.iter().position(is_text);
             first.map(|first| kept.remove(first));
         }
         2 if kept.len() > 1 => {
@@ -177,7 +177,7 @@ async fn live(seed: u64, model_id: &str) {
     let layer = ReplayLayer::builder(store.clone()).heal(false).build_layer().unwrap();
     let own = !model_id.contains("5-5");
     // What was forgotten of one of two answers to one request cannot be told from what was changed in the other.
-    let forgets = seed % 2 == 0;
+    let forgets = seed.is_multiple_of(2);
     let question = |at: usize| if forgets { format!("How is the weather at {at}?") } else { "How are you?".to_owned() };
     let mut talks = [0, 1, 2].map(|at| vec![Entry::User(question(at).into())]);
     for step in 0..60 {
