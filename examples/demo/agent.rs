@@ -12,7 +12,7 @@ use tower_reasoning_replay::{Report, engine::Summary};
 
 use crate::story::Story;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What the client got.
 pub(crate) struct Answer {
@@ -43,72 +43,86 @@ where
     }))
 }
 
-/// Where the agent sends its requests.
-#[derive(Clone, Copy)]
-pub(crate) enum Endpoint {
-    /// The Gemini API, with the model in the path. The client names no session.
-    Gemini { stream: bool },
-    /// Cloud Code, with the model and the session in the body.
-    CloudCode { model: &'static str, stream: bool },
-}
+/// What a client knows of a provider's protocol.
+pub(crate) trait Wire {
+    fn uri(&self) -> String;
 
-impl Endpoint {
-    fn stream(self) -> bool {
-        match self {
-            Self::Gemini { stream } | Self::CloudCode { stream, .. } => stream,
-        }
-    }
+    /// The headers of a request: a key, and what else the provider or the layer reads.
+    fn headers(&self) -> Vec<(&'static str, &'static str)>;
 
-    fn uri(self) -> String {
-        let verb = if self.stream() { "streamGenerateContent?alt=sse" } else { "generateContent" };
-        match self {
-            Self::Gemini { .. } => {
-                format!("https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro-preview:{verb}")
-            }
-            Self::CloudCode { .. } => format!("https://cloudcode-pa.googleapis.com/v1internal:{verb}"),
-        }
+    fn question(&self, text: &str) -> Value {
+        json!({"role": "user", "content": text})
     }
 
     /// The body of a request with this history.
-    pub(crate) fn body(self, contents: &[Value]) -> String {
-        let body = match self {
-            Self::Gemini { .. } => json!({ "contents": contents }),
-            Self::CloudCode { model, .. } => json!({
-                "model": model,
-                "project": "demo",
-                "request": {"contents": contents, "session_id": "2f6c8a1e-demo"},
-            }),
-        };
-        body.to_string()
-    }
+    fn body(&self, history: &[Value]) -> Value;
 
-    /// The parts that the model said, as the provider wrote them.
-    pub(crate) fn parts(self, body: &[u8]) -> Result<Vec<Value>, BoxError> {
-        let body = std::str::from_utf8(body)?;
-        let events: Vec<Value> = if self.stream() {
-            let events = body.split_terminator("\r\n\r\n").filter_map(|event| event.strip_prefix("data: "));
-            events.map(serde_json::from_str).collect::<Result<_, _>>()?
-        } else {
-            vec![serde_json::from_str(body)?]
-        };
-        let events = events.iter().map(|event| event.get("response").unwrap_or(event));
-        let parts = events.filter_map(|event| event["candidates"][0]["content"]["parts"].as_array());
-        Ok(parts.flatten().cloned().collect())
+    /// Reads what the model said.
+    fn read(&self, answer: &[u8]) -> Result<Said, BoxError>;
+
+    /// What most clients and translators keep of the model's entries.
+    fn forget(&self, entries: Vec<Value>) -> Vec<Value>;
+
+    /// The entries that answer these calls.
+    fn outputs(&self, calls: &[Call]) -> Vec<Value>;
+}
+
+/// What the model said.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// The entries of the history, as the provider wants them back.
+    pub(crate) entries: Vec<Value>,
+    pub(crate) text: String,
+    pub(crate) calls: Vec<Call>,
+    /// The error with which an answer ended that had begun well.
+    pub(crate) failed: Option<String>,
+}
+
+pub(crate) struct Call {
+    /// Null if there is none.
+    pub(crate) id: Value,
+    pub(crate) name: String,
+    /// As JSON.
+    pub(crate) arguments: String,
+}
+
+impl Call {
+    pub(crate) fn new(id: &Value, name: &Value, arguments: impl ToString) -> Self {
+        Self { id: id.clone(), name: name.as_str().unwrap_or("?").to_owned(), arguments: arguments.to_string() }
     }
 }
 
-pub(crate) struct Agent {
+impl Said {
+    /// What a person would say that the model said.
+    fn told(&self) -> String {
+        let text = (!self.text.is_empty()).then(|| format!("{:?}", self.text));
+        let calls = self.calls.iter().map(|call| format!("the model calls {}({})", call.name, call.arguments));
+        let failed = self.failed.iter().map(|why| format!("and then an error: {why}"));
+        text.into_iter().chain(calls).chain(failed).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The JSON of the events of a stream, or the one document that an answer is.
+pub(crate) fn events(answer: &[u8]) -> Result<Vec<Value>, BoxError> {
+    let text = std::str::from_utf8(answer)?;
+    let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let data = if data.is_empty() { vec![text] } else { data };
+    let data = data.into_iter().filter(|data| *data != "[DONE]");
+    Ok(data.map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+pub(crate) struct Agent<W> {
     client: Client,
-    endpoint: Endpoint,
+    pub(crate) wire: W,
     /// Whether this client keeps what the provider sent, as the documentation asks for.
     keeps_state: bool,
-    pub(crate) contents: Vec<Value>,
+    pub(crate) history: Vec<Value>,
 }
 
-impl Agent {
-    pub(crate) fn new(client: Client, endpoint: Endpoint) -> Self {
-        let question = json!({"role": "user", "parts": [{"text": "How is the weather in Paris and Tokyo?"}]});
-        Self { client, endpoint, keeps_state: false, contents: vec![question] }
+impl<W: Wire> Agent<W> {
+    pub(crate) fn new(client: Client, wire: W) -> Self {
+        let history = vec![wire.question("How is the weather in Paris and Tokyo?")];
+        Self { client, wire, keeps_state: false, history }
     }
 
     pub(crate) fn keeping_state(mut self) -> Self {
@@ -122,30 +136,33 @@ impl Agent {
         self
     }
 
+    /// What the next request says.
+    pub(crate) fn body(&self) -> String {
+        self.wire.body(&self.history).to_string()
+    }
+
     /// Sends the history as the client has it. If the provider answers, the history grows by what it
     /// said, and by the outputs of the tools that it called.
     pub(crate) async fn step(&mut self, story: &Story) -> Result<Step, BoxError> {
-        let body = Full::new(Bytes::from(self.endpoint.body(&self.contents)));
-        let request = Request::post(self.endpoint.uri());
-        let request = request.header("content-type", "application/json").header("x-goog-api-key", "demo").body(body)?;
-        let answer = self.client.clone().oneshot(request).await?;
-        let messages = self.contents.len();
+        let request = Request::post(self.wire.uri()).header("content-type", "application/json");
+        let headers = self.wire.headers().into_iter();
+        let request = headers.fold(request, |request, (name, value)| request.header(name, value));
+        let answer = self.client.clone().oneshot(request.body(Full::from(self.body()))?).await?;
+        let entries = self.history.len();
         let status = answer.status;
         if !status.is_success() {
-            story.exchange(messages, status, &refusal(&answer.body), answer.report);
-            return Ok(Step { answer, calls: 0 });
+            story.exchange(entries, status, &refusal(&answer.body), answer.report);
+            return Ok(Step { answer, calls: 0, failed: true });
         }
-        let parts = self.endpoint.parts(&answer.body)?;
-        let parts = if self.keeps_state { parts } else { forget(parts) };
-        let calls: Vec<&Value> = parts.iter().filter_map(|part| part.get("functionCall")).collect();
-        story.exchange(messages, status, &said(&parts), answer.report);
-        let outputs: Vec<Value> = calls.iter().map(|call| run_tool(call)).collect();
-        let calls = calls.len();
-        self.contents.push(json!({"role": "model", "parts": parts}));
-        if calls > 0 {
-            self.contents.push(json!({"role": "user", "parts": outputs}));
+        let mut said = self.wire.read(&answer.body)?;
+        story.exchange(entries, status, &said.told(), answer.report);
+        let (calls, failed) = (said.calls.len(), said.failed.is_some());
+        if !failed {
+            let entries = std::mem::take(&mut said.entries);
+            self.history.extend(if self.keeps_state { entries } else { self.wire.forget(entries) });
+            self.history.extend(self.wire.outputs(&said.calls));
         }
-        Ok(Step { answer, calls })
+        Ok(Step { answer, calls, failed })
     }
 
     /// Works until the model has no more calls to make, or the provider refuses.
@@ -159,15 +176,20 @@ impl Agent {
     }
 }
 
+/// What every tool has to say.
+pub(crate) const OUTPUT: &str = "24 °C, light rain";
+
 /// What came of one request.
 pub(crate) struct Step {
     pub(crate) answer: Answer,
     pub(crate) calls: usize,
+    failed: bool,
 }
 
 impl Step {
+    /// Whether the client got an answer, and all of it.
     pub(crate) fn is_ok(&self) -> bool {
-        self.answer.status.is_success()
+        !self.failed
     }
 
     /// Whether the client sees a provider's complaint with these words in it.
@@ -178,45 +200,19 @@ impl Step {
     pub(crate) fn report(&self) -> Option<&Summary> {
         self.answer.report.as_ref()
     }
-}
 
-/// What most clients and translators keep: text in one piece, calls, and no thoughts or signatures.
-fn forget(parts: Vec<Value>) -> Vec<Value> {
-    let mut kept: Vec<Value> = Vec::new();
-    for mut part in parts.into_iter().filter(|part| part["thought"] != true) {
-        if let Some(fields) = part.as_object_mut() {
-            fields.remove("thoughtSignature");
-        }
-        match (part["text"].as_str(), kept.last_mut().and_then(|last| last.get_mut("text"))) {
-            (Some(""), _) => {}
-            (Some(text), Some(Value::String(last))) => last.push_str(text),
-            _ => kept.push(part),
-        }
+    /// How many pieces of state the layer put back into this request.
+    pub(crate) fn restored(&self) -> u32 {
+        self.report().map_or(0, |report| report.restored)
     }
-    kept
-}
-
-fn run_tool(call: &Value) -> Value {
-    let mut output = json!({"name": call["name"], "response": {"result": "24 °C, light rain"}});
-    if let Some(id) = call.get("id") {
-        output["id"] = id.clone();
-    }
-    json!({ "functionResponse": output })
-}
-
-/// What a person would say that the model said.
-fn said(parts: &[Value]) -> String {
-    let text: String =
-        parts.iter().filter(|part| part["thought"] != true).filter_map(|part| part["text"].as_str()).collect();
-    let calls = parts.iter().filter_map(|part| part.get("functionCall"));
-    let calls = calls.map(|call| format!("the model calls {}({})", call["name"].as_str().unwrap_or("?"), call["args"]));
-    let text = (!text.is_empty()).then(|| format!("{text:?}"));
-    text.into_iter().chain(calls).collect::<Vec<_>>().join("\n")
 }
 
 /// The message of an error body, in whichever wrapping it comes.
 fn refusal(body: &[u8]) -> String {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
-    let error = json.get(0).unwrap_or(&json);
-    error["error"]["message"].as_str().unwrap_or("an answer that is no error of the provider").to_owned()
+    let error = &json.get(0).unwrap_or(&json)["error"];
+    if let Some(raw) = error["metadata"]["raw"].as_str() {
+        return refusal(raw.as_bytes());
+    }
+    error["message"].as_str().unwrap_or("an answer that is no error of the provider").to_owned()
 }

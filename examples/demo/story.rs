@@ -13,31 +13,52 @@ pub(crate) struct Story {
     checks: usize,
     failures: Vec<String>,
     engines: Vec<Engine>,
+    /// Whether what happens is told, or only checked; and how many failures there were when that began.
+    silent: Option<usize>,
 }
 
 impl Story {
     pub(crate) fn begin() -> Self {
-        println!("A client that drops all reasoning state talks to a provider that wants it back.");
-        println!("The provider is a strict fake in this process; nothing goes over a network.");
-        Self { chapters: 0, checks: 0, failures: Vec::new(), engines: Vec::new() }
+        println!("A client that drops all reasoning state talks to providers that want it back.");
+        println!("The providers are strict fakes in this process; nothing goes over a network.");
+        Self { chapters: 0, checks: 0, failures: Vec::new(), engines: Vec::new(), silent: None }
     }
 
     pub(crate) fn chapter(&mut self, title: &str) {
         self.chapters += 1;
+        self.silent = None;
         println!("\n{}. {title}", self.chapters);
     }
 
     pub(crate) fn scene(&self, title: &str) {
-        println!("\n   {title}");
+        self.tell(&format!("\n   {title}"));
     }
 
-    /// A request went out and an answer came.
-    pub(crate) fn exchange(&self, messages: usize, status: StatusCode, said: &str, report: Option<Summary>) {
-        println!("     -> {messages} message{}", if messages == 1 { "" } else { "s" });
-        if let Some(done) = report.and_then(|report| work(&report, status.is_success())) {
-            println!("        the layer {done}");
+    pub(crate) fn tell(&self, line: &str) {
+        if self.silent.is_none() {
+            println!("{line}");
         }
-        println!("     <- {} {}", status.as_u16(), wrap(said));
+    }
+
+    /// From here on everything is checked, and nothing is told.
+    pub(crate) fn silently(&mut self) {
+        self.silent = Some(self.failures.len());
+    }
+
+    /// Says that what was checked in silence went as it was told before.
+    pub(crate) fn so_too(&mut self, how: &str) {
+        if self.silent.take() == Some(self.failures.len()) {
+            self.tell(&format!("     == so too {how}"));
+        }
+    }
+
+    /// A request with a history of so many entries went out, and an answer came.
+    pub(crate) fn exchange(&self, entries: usize, status: StatusCode, said: &str, report: Option<Summary>) {
+        self.tell(&format!("     -> {entries} {}", if entries == 1 { "entry" } else { "entries" }));
+        if let Some(done) = report.and_then(|report| work(&report, status.is_success())) {
+            self.tell(&format!("        the layer {done}"));
+        }
+        self.tell(&format!("     <- {} {}", status.as_u16(), wrap(said)));
     }
 
     /// Something that has to be so. It is told only if it is not.
@@ -52,14 +73,18 @@ impl Story {
     /// Something that has to be so, and is worth telling.
     pub(crate) fn show(&mut self, is_so: bool, what: &str) {
         if is_so {
-            println!("     == {what}");
+            self.tell(&format!("     == {what}"));
         }
         self.expect(is_so, what);
     }
 
     /// A layer that remembers nothing yet: the three lines of the README.
     pub(crate) fn layer(&mut self) -> ReplayLayer {
-        let layer = ReplayLayer::new(MemoryStore::new());
+        self.watched(ReplayLayer::new(MemoryStore::new()))
+    }
+
+    /// Adds the counters of a layer to those that are shown in the end.
+    pub(crate) fn watched(&mut self, layer: ReplayLayer) -> ReplayLayer {
         self.engines.push(layer.engine().clone());
         layer
     }
