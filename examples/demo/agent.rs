@@ -151,7 +151,7 @@ impl<W: Wire> Agent<W> {
         let entries = self.history.len();
         let status = answer.status;
         if !status.is_success() {
-            story.exchange(entries, status, &refusal(&answer.body), answer.report);
+            story.exchange(entries, status, &shortened(&refusal(&answer.body)), answer.report);
             return Ok(Step { answer, calls: 0, failed: true });
         }
         let mut said = self.wire.read(&answer.body)?;
@@ -204,6 +204,15 @@ impl Step {
     /// How many pieces of state the layer put back into this request.
     pub(crate) fn restored(&self) -> u32 {
         self.report().map_or(0, |report| report.restored)
+    }
+}
+
+/// The beginning of a message that explains at length.
+fn shortened(message: &str) -> String {
+    const ENOUGH: usize = 160;
+    match message.char_indices().nth(ENOUGH) {
+        Some((at, _)) => format!("{} …", message[..at].trim_end()),
+        None => message.to_owned(),
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) async fn restart(story: &mut Story) -> Outcome {
     let sent_once = provider.requests().len() == 2;
     story.expect(sent_once, "there was nothing to send once more");
 
-    story.scene("where the operator allows a placeholder, it stands in on the second attempt only");
+    story.scene("where the operator allows a placeholder, it stands in once the provider has refused");
     let layer = ReplayLayer::builder(MemoryStore::new()).reasoning_placeholder(true).build_layer()?;
     let layer = story.watched(layer);
     let mut agent = agent.through(provider.behind(&layer));
@@ -127,7 +127,7 @@ pub(crate) async fn restart(story: &mut Story) -> Outcome {
     let requests = provider.requests();
     let has_reasoning = |body: &[u8]| contains(body, b"reasoning_content");
     let seen: Vec<bool> = requests.iter().rev().take(2).map(|request| has_reasoning(&request.body)).collect();
-    story.show(seen == [true, false], "the first attempt went on as it was sent");
+    story.show(seen == [true, false], "the first attempt was sent as it came");
     let last = agent.run(story).await?;
     story.expect(last.is_ok(), "the agent gets its answer");
     Ok(())

@@ -118,9 +118,10 @@ fn work(report: &Summary, answered: bool) -> Option<String> {
         count => Some(format!("{count} {many}")),
     };
     let state = count(report.restored, "piece of state", "pieces of state");
-    let sentinels = count(report.sentinels, "sentinel", "sentinels");
+    let calls = count(report.calls_restored, "call", "calls").map(|what| format!(" and {what}")).unwrap_or_default();
+    let sentinels = count(report.sentinels, "stand-in", "stand-ins");
     let done = [
-        state.map(|what| format!("puts back {what}")),
+        state.map(|what| format!("puts back {what}{calls}")),
         sentinels.map(|what| if answered { format!("sets {what}") } else { format!("tries {what}, in vain") }),
         report.healed.then(|| "sends the refused request once more".to_owned()),
     ];

@@ -15,11 +15,18 @@ Usage: gateway [FLAGS]
   --listen ADDR         where to listen; port 0 picks one [127.0.0.1:8080]
   --upstream URL        where everything goes; path and query are kept, behind the URL's own path
   --upstream PREFIX=URL where paths under PREFIX go, without PREFIX; may be repeated
-                        [without any, the path chooses the provider's public host]
+                        [without any, the path chooses the provider's public host: as it is there, or
+                        behind the provider's name, as /deepseek/chat/completions]
   --store memory        where state is remembered [memory]
   --heal on|off         whether a refused request is sent once more, repaired [on]
   --fallback WHEN       when a sentinel stands in for unknown state: off, on-rejection, always
                         [on-rejection]
+  --reasoning-placeholder on|off
+                        whether a placeholder stands in for reasoning text that is not known, as
+                        --fallback says [off]
+  --drop-mismatched-thoughts on|off
+                        whether models that bind their thinking to what precedes it are asked to leave
+                        out what does not fit, instead of refusing it [off]
   --tenant-header NAME  the header that names the caller; only one that callers cannot choose
                         [none: callers are told apart by their credentials]
   --max-body BYTES      longer request bodies pass unread [67108864]
@@ -47,6 +54,8 @@ pub(crate) struct Flags {
     pub(crate) ttl: Duration,
     heal: bool,
     fallback: Fallback,
+    reasoning_placeholder: bool,
+    drop_mismatched_thoughts: bool,
     tenant_header: Option<HeaderName>,
     max_body: usize,
 }
@@ -61,6 +70,8 @@ impl Default for Flags {
             ttl: Duration::from_secs(60 * 60),
             heal: true,
             fallback: Fallback::default(),
+            reasoning_placeholder: false,
+            drop_mismatched_thoughts: false,
             tenant_header: None,
             max_body: 64 << 20,
         }
@@ -109,12 +120,14 @@ impl Flags {
             "--listen" => self.listen = parsed(name, value, "an address and a port, as 127.0.0.1:8080")?,
             "--upstream" => self.upstreams.add(value).map_err(|reason| format!("{name}: {reason}"))?,
             "--store" => one_of(name, value, &[("memory", ())])?,
-            "--heal" => self.heal = one_of(name, value, &[("on", true), ("off", false)])?,
+            "--heal" => self.heal = on_or_off(name, value)?,
             "--fallback" => {
                 let known =
                     [("off", Fallback::Off), ("on-rejection", Fallback::OnRejection), ("always", Fallback::Always)];
                 self.fallback = one_of(name, value, &known)?;
             }
+            "--reasoning-placeholder" => self.reasoning_placeholder = on_or_off(name, value)?,
+            "--drop-mismatched-thoughts" => self.drop_mismatched_thoughts = on_or_off(name, value)?,
             "--tenant-header" => self.tenant_header = Some(parsed(name, value, "the name of a header")?),
             "--max-body" => self.max_body = parsed(name, value, "a number of bytes")?,
             "--max-ledgers" => self.max_ledgers = parsed(name, value, "a number")?,
@@ -126,7 +139,12 @@ impl Flags {
 
     /// Sets up the layer as the flags say.
     pub(crate) fn tuned(&self, layer: Builder) -> Builder {
-        let layer = layer.heal(self.heal).fallback(self.fallback).max_request(self.max_body);
+        let layer = layer
+            .heal(self.heal)
+            .fallback(self.fallback)
+            .reasoning_placeholder(self.reasoning_placeholder)
+            .drop_mismatched_thoughts(self.drop_mismatched_thoughts)
+            .max_request(self.max_body);
         match &self.tenant_header {
             Some(name) => layer.tenant_header(name.clone()),
             None => layer,
@@ -134,12 +152,14 @@ impl Flags {
     }
 }
 
-const TAKE_A_VALUE: [&str; 9] = [
+const TAKE_A_VALUE: [&str; 11] = [
     "--listen",
     "--upstream",
     "--store",
     "--heal",
     "--fallback",
+    "--reasoning-placeholder",
+    "--drop-mismatched-thoughts",
     "--tenant-header",
     "--max-body",
     "--max-ledgers",
@@ -152,6 +172,10 @@ fn text(argument: OsString) -> Result<String, String> {
 
 fn parsed<T: FromStr>(name: &str, value: &str, what: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{name} wants {what}, not {value:?}"))
+}
+
+fn on_or_off(name: &str, value: &str) -> Result<bool, String> {
+    one_of(name, value, &[("on", true), ("off", false)])
 }
 
 fn one_of<T: Copy>(name: &str, value: &str, known: &[(&str, T)]) -> Result<T, String> {

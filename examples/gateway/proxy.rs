@@ -54,7 +54,7 @@ pub(crate) async fn forward(client: Client, upstreams: &Upstreams, request: Requ
     let (arrived, body) = request.into_parts();
     let uri = match upstreams.resolve(&arrived.uri) {
         Ok(uri) => uri,
-        Err(reason) => return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", reason),
+        Err(reason) => return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "not_found_error", reason),
     };
     // What the connection left in the extensions stays here. The version is that of the connection
     // to the upstream, which is chosen later.
@@ -81,16 +81,17 @@ pub(crate) async fn forward(client: Client, upstreams: &Upstreams, request: Requ
             } else {
                 "the connection to the upstream broke before it answered"
             };
-            refusal(StatusCode::BAD_GATEWAY, "UNAVAILABLE", reason)
+            refusal(StatusCode::BAD_GATEWAY, "UNAVAILABLE", "api_error", reason)
         }
     }
 }
 
-/// An answer of the gateway itself, in the shape that clients of these providers read. The reason is
-/// fixed text, so it needs no escapes.
-fn refusal(status: StatusCode, name: &str, reason: &'static str) -> Response {
+/// An answer of the gateway itself, in a shape that the clients of all these providers read: Google's have a code and a
+/// status, Anthropic's and OpenAI's a type, and all of them a message. The reason is fixed text, so it needs no escapes.
+fn refusal(status: StatusCode, name: &str, kind: &str, reason: &'static str) -> Response {
     let code = status.as_u16();
-    let body = format!(r#"{{"error":{{"code":{code},"message":"{reason}","status":"{name}"}}}}"#);
+    let error = format!(r#"{{"type":"{kind}","code":{code},"message":"{reason}","status":"{name}"}}"#);
+    let body = format!(r#"{{"type":"error","error":{error}}}"#);
     (status, [(CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -47,7 +47,7 @@ impl Upstreams {
     pub(crate) fn resolve(&self, uri: &Uri) -> Result<Uri, &'static str> {
         let path = uri.path();
         if self.0.is_empty() {
-            let host = public::host(path).ok_or("the path belongs to no provider that is known here")?;
+            let (host, path) = public::host(path).ok_or("the path belongs to no provider that is known here")?;
             return absolute(&Scheme::HTTPS, &host, path, uri.query());
         }
         let found = self.0.iter().find_map(|upstream| {

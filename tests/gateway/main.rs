@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod client;
+mod families;
+mod family;
 mod operations;
 mod process;
 /// The part of the example that names public hosts: no test may ask them.

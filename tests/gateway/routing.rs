@@ -94,10 +94,46 @@ fn without_upstreams_the_path_chooses_the_public_host() {
         ("/v1/messages/count_tokens", "api.anthropic.com"),
         ("/v1/responses", "api.openai.com"),
         ("/v1/chat/completions", "api.openai.com"),
+        ("/v1beta/openai/chat/completions", "generativelanguage.googleapis.com"),
+        (
+            "/v1/projects/p/locations/us-east5/publishers/anthropic/models/m:streamRawPredict",
+            "us-east5-aiplatform.googleapis.com",
+        ),
+        ("/v1/projects/p/locations/global/endpoints/openapi/chat/completions", "aiplatform.googleapis.com"),
+        ("/v1/responses/input_tokens", "api.openai.com"),
+        ("/backend-api/codex/responses", "chatgpt.com"),
+        ("/api/v1/chat/completions", "openrouter.ai"),
+        ("/api/v1/responses", "openrouter.ai"),
+        ("/api/v1/messages", "openrouter.ai"),
     ];
     for (path, host) in cases {
-        assert_eq!(public::host(path).as_deref(), Some(host), "{path}");
+        assert_eq!(public::host(path), Some((host.to_owned(), path)), "{path}");
     }
+}
+
+#[test]
+fn without_upstreams_the_name_of_a_provider_may_stand_before_its_path() {
+    let cases = [
+        ("/anthropic", "/v1/messages", "api.anthropic.com"),
+        ("/openai", "/v1/responses", "api.openai.com"),
+        ("/gemini", "/v1beta/models", "generativelanguage.googleapis.com"),
+        ("/deepseek", "/chat/completions", "api.deepseek.com"),
+        ("/deepseek", "/anthropic/v1/messages", "api.deepseek.com"),
+        ("/moonshot", "/v1/chat/completions", "api.moonshot.ai"),
+        ("/zai", "/api/paas/v4/chat/completions", "api.z.ai"),
+        ("/minimax", "/v1/chat/completions", "api.minimax.io"),
+        ("/mistral", "/v1/chat/completions", "api.mistral.ai"),
+        ("/xai", "/v1/responses", "api.x.ai"),
+        ("/groq", "/openai/v1/chat/completions", "api.groq.com"),
+        ("/cerebras", "/v1/chat/completions", "api.cerebras.ai"),
+        ("/openrouter", "/api/v1/chat/completions", "openrouter.ai"),
+        ("/copilot", "/responses", "api.githubcopilot.com"),
+        ("/chatgpt", "/backend-api/codex/responses", "chatgpt.com"),
+    ];
+    for (name, path, host) in cases {
+        assert_eq!(public::host(&format!("{name}{path}")), Some((host.to_owned(), path)), "{name}{path}");
+    }
+    assert!(public::NAMES.iter().all(|(name, _)| cases.iter().any(|case| case.0[1..] == **name)));
 }
 
 #[tokio::test]
@@ -109,6 +145,15 @@ async fn without_upstreams_unknown_paths_are_not_found() {
         "/v2/models/m:generateContent",
         "/v1/models",
         "/v1/embeddings",
+        "/chat/completions",
+        "/responses",
+        "/anthropic",
+        "/groq/",
+        "/deepseekx/chat/completions",
+        "/Deepseek/chat/completions",
+        "/openai/deployments/d/chat/completions",
+        "/openai/responses?api-version=2025-04-01-preview",
+        "/api/paas/v4/chat/completions",
         "/v1/projects/p/locations/l.evil.example/publishers/google/models/m:generateContent",
         "/v1/projects/p/locations/evil.example:80%2F/publishers/google/models/m:generateContent",
         "/v1/projects/p/locations//publishers/google/models/m:generateContent",
@@ -118,6 +163,9 @@ async fn without_upstreams_unknown_paths_are_not_found() {
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         let error: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(error["error"]["message"], "the path belongs to no provider that is known here");
+        // As the clients of Anthropic and OpenAI, and those of Google, want to be told.
+        assert_eq!((&error["type"], &error["error"]["type"]), (&"error".into(), &"not_found_error".into()));
+        assert_eq!((&error["error"]["code"], &error["error"]["status"]), (&404.into(), &"NOT_FOUND".into()));
     }
 }
 
@@ -166,7 +214,7 @@ async fn an_upstream_that_hangs_up_is_a_bad_gateway() {
 
 #[test]
 fn bad_flags_end_with_2_and_a_reason() {
-    let cases: [(&[&str], &str); 26] = [
+    let cases: [(&[&str], &str); 28] = [
         (&["--bogus"], "no flag \"--bogus\""),
         (&["--bogus=1"], "no flag \"--bogus\""),
         (&["stray-key-of-someone"], "an argument is no flag"),
@@ -183,6 +231,8 @@ fn bad_flags_end_with_2_and_a_reason() {
         (&["--store", "redis://localhost"], "--store wants memory, not"),
         (&["--heal", "maybe"], "--heal wants on or off"),
         (&["--fallback", "sometimes"], "--fallback wants off or on-rejection or always"),
+        (&["--reasoning-placeholder", "yes"], "--reasoning-placeholder wants on or off"),
+        (&["--drop-mismatched-thoughts"], "--drop-mismatched-thoughts needs a value"),
         (&["--tenant-header", "no header"], "--tenant-header wants the name of a header"),
         (&["--max-body", "many"], "--max-body wants a number of bytes"),
         (&["--max-body", "0"], "max_request is 0"),
@@ -215,6 +265,8 @@ fn help_lists_every_flag() {
         "--store",
         "--heal",
         "--fallback",
+        "--reasoning-placeholder",
+        "--drop-mismatched-thoughts",
         "--tenant-header",
         "--max-body",
         "--max-ledgers",

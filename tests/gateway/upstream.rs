@@ -5,14 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use hyper::server::conn::http1;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
-use tower_reasoning_replay::testing::gemini::GeminiProvider;
+use tower::Service;
 
 async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -20,8 +23,15 @@ async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Serves the provider on a socket.
-pub(crate) async fn serve(provider: &GeminiProvider) -> SocketAddr {
+/// Serves a provider on a socket.
+pub(crate) async fn serve<P, B>(provider: &P) -> SocketAddr
+where
+    P: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    P::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    P::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (listener, address) = listen().await;
     let provider = provider.clone();
     tokio::spawn(async move {
@@ -83,24 +93,35 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|window| window == what)
 }
 
-/// An upstream that answers every request with the same bytes.
+/// An upstream that answers requests with fixed bytes.
 pub(crate) struct Recorder {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Recorder {
-    pub(crate) async fn answering(answer: &'static str) -> Self {
+    /// Answers every request with the same.
+    pub(crate) async fn answering(answer: &str) -> Self {
+        Self::in_turn(vec![answer.to_owned()]).await
+    }
+
+    /// Answers one after the other, and then goes on with the last.
+    pub(crate) async fn in_turn(answers: Vec<String>) -> Self {
         let (listener, address) = listen().await;
         let received = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&received);
+        let answers: Arc<[String]> = answers.into();
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let log = Arc::clone(&log);
+                let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
                 tokio::spawn(async move {
                     while let Some(request) = Received::read(&mut stream).await {
-                        log.lock().unwrap().push(request);
+                        let answer = {
+                            let mut log = log.lock().unwrap();
+                            log.push(request);
+                            &answers[(log.len() - 1).min(answers.len() - 1)]
+                        };
                         stream.write_all(answer.as_bytes()).await.unwrap();
                     }
                 });
@@ -128,6 +149,10 @@ impl Stalling {
     pub(crate) const SECOND: &str = "data: {\"candidates\":[{\"content\":{\"role\":\"model\",\"parts\":[{\"text\":\"two\"}]},\"finishReason\":\"STOP\"}]}\r\n\r\n";
 
     pub(crate) async fn start() -> Self {
+        Self::saying(Self::FIRST, Self::SECOND).await
+    }
+
+    pub(crate) async fn saying(first: &'static str, second: &'static str) -> Self {
         let (listener, address) = listen().await;
         let (go_on, go) = oneshot::channel();
         let (close, closed) = oneshot::channel();
@@ -136,11 +161,11 @@ impl Stalling {
             Received::read(&mut stream).await.unwrap();
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
             stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(chunk(Self::FIRST).as_bytes()).await.unwrap();
+            stream.write_all(chunk(first).as_bytes()).await.unwrap();
             let mut byte = [0];
             tokio::select! {
                 _ = go => {
-                    stream.write_all(chunk(Self::SECOND).as_bytes()).await.unwrap();
+                    stream.write_all(chunk(second).as_bytes()).await.unwrap();
                     stream.write_all(b"0\r\n\r\n").await.unwrap();
                 }
                 _ = stream.read(&mut byte) => close.send(()).unwrap(),
