@@ -87,8 +87,8 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(id: &Value, name: &Value, arguments: impl ToString) -> Self {
-        Self { id: id.clone(), name: name.as_str().unwrap_or("?").to_owned(), arguments: arguments.to_string() }
+    pub(crate) fn new(id: &Value, name: &Value, arguments: String) -> Self {
+        Self { id: id.clone(), name: name.as_str().unwrap_or("?").to_owned(), arguments }
     }
 }
 

@@ -66,7 +66,7 @@ impl Wire for Messages {
         let calls = blocks.iter().filter(|block| block["type"] == "tool_use");
         Ok(Said {
             text: texts.collect(),
-            calls: calls.map(|call| Call::new(&call["id"], &call["name"], &call["input"])).collect(),
+            calls: calls.map(|call| Call::new(&call["id"], &call["name"], call["input"].to_string())).collect(),
             entries: vec![json!({"role": "assistant", "content": blocks})],
             failed: None,
         })

@@ -61,7 +61,7 @@ impl Wire for Chat {
                 let arguments = function["arguments"].as_str().unwrap_or_default();
                 match calls.last_mut().filter(|_| function["name"].as_str().is_none()) {
                     Some(last) => last.arguments.push_str(arguments),
-                    None => calls.push(Call::new(&call["id"], &function["name"], arguments)),
+                    None => calls.push(Call::new(&call["id"], &function["name"], arguments.to_owned())),
                 }
             }
         }

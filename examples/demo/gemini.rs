@@ -62,7 +62,7 @@ pub(crate) fn said(events: &[Value]) -> Said {
     let calls = parts.iter().filter_map(|part| part.get("functionCall"));
     Said {
         text: shown.filter_map(|part| part["text"].as_str()).collect(),
-        calls: calls.map(|call| Call::new(&call["id"], &call["name"], &call["args"])).collect(),
+        calls: calls.map(|call| Call::new(&call["id"], &call["name"], call["args"].to_string())).collect(),
         entries: vec![json!({"role": "model", "parts": parts})],
         failed: None,
     }
