@@ -1,11 +1,18 @@
 //! Middleware for the HTTP client of an LLM gateway. It remembers the opaque reasoning state of
 //! responses, and puts it back into the next request of the conversation.
 //!
-//! Reasoning models answer with state that only they can read: Gemini puts a `thoughtSignature` on a
-//! part, Claude signs its thinking. The next request has to carry it back, on the same part and
-//! unchanged. Most clients and protocol translators drop it, and then the provider refuses:
+//! Reasoning models answer with state that belongs to them: Gemini puts a `thoughtSignature` on a part, Claude
+//! signs its thinking, OpenAI sends encrypted `reasoning` items, DeepSeek and others a `reasoning_content`. The
+//! next request has to carry it back, in its place and unchanged. Most clients and protocol translators drop it,
+//! and then the provider refuses:
 //!
 //! > Function call is missing a thought_signature in functionCall parts.
+//!
+//! > messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.
+//!
+//! > Item 'fc_…' of type 'function_call' was provided without its required 'reasoning' item: 'rs_…'.
+//!
+//! > The `reasoning_content` in the thinking mode must be passed back to the API.
 //!
 //! [`ReplayLayer`] wraps the client service. It reads responses as they stream through and repairs the
 //! requests that follow. Where it has nothing to do it passes on the same bytes, frames and errors.
@@ -46,7 +53,7 @@
 //!    that first shows the end is released when the turn is in the store, or after
 //!    [`commit_wait`](engine::Builder::commit_wait): a client that goes on at once finds its turn.
 //! 6. **What if the provider refuses?** The layer takes back what it had put in, or sets a
-//!    [sentinel](Fallback) where it knows nothing, and sends once more. If that fails too, the client gets
+//!    [stand-in](Fallback) where it knows nothing and there is one, and sends once more. If that fails too, the client gets
 //!    the first answer.
 //!
 //! What happened is in the [`Report`] in the extensions of each watched response, in the
@@ -54,10 +61,16 @@
 //!
 //! # Dialects
 //!
-//! | name | requests |
-//! |---|---|
-//! | `gemini` | `…/models/{model}:generateContent`, `:streamGenerateContent` and `:countTokens` of the Gemini API and Vertex AI |
-//! | `cloud_code` | the same methods on `/v1internal`, in the envelope of Cloud Code and Antigravity, Claude models included |
+//! | name | `POST` requests | provider's page |
+//! |---|---|---|
+//! | `gemini` | `…/models/{model}:generateContent`, `:streamGenerateContent` and `:countTokens` of the Gemini API and Vertex AI | [thought signatures](https://ai.google.dev/gemini-api/docs/thought-signatures) |
+//! | `cloud_code` | the same methods on `/v1internal`, in the envelope of Cloud Code and Antigravity, Claude models included | |
+//! | `anthropic` | `…/v1/messages` and its `count_tokens`, at Anthropic and at those who speak it too; `:rawPredict` and `:streamRawPredict` of `publishers/anthropic` on Vertex AI | [extended thinking](https://platform.claude.com/docs/en/build-with-claude/extended-thinking) |
+//! | `responses` | `…/responses`, its `input_tokens` and `compact`, of OpenAI, Azure, ChatGPT plans, GitHub Copilot, xAI, OpenRouter, DeepSeek and others | [reasoning](https://developers.openai.com/api/docs/guides/reasoning) |
+//! | `chat` | `…/chat/completions` of DeepSeek, Kimi, GLM, Qwen, OpenRouter, Mistral, Gemini's compatible endpoint and many more | [thinking mode](https://api-docs.deepseek.com/guides/thinking_mode), [reasoning tokens](https://openrouter.ai/docs/use-cases/reasoning-tokens) |
+//!
+//! Streams and whole answers are read alike. Amazon Bedrock's event streams, Gemini's Interactions API, WebSocket and
+//! batches pass through untouched.
 //!
 //! # Modules
 //!
@@ -69,7 +82,7 @@
 //! | [`ledger`] | what is remembered: turns, items, anchors | HTTP, providers |
 //! | [`store`] | where ledgers live, behind one trait | HTTP, providers |
 //! | [`wire`] | JSON spans, canonical forms, event streams, patches | providers |
-//! | `testing` | a strict fake provider and the contract of stores (feature `testing`) | |
+//! | `testing` | strict fakes of the providers and the contract of stores (feature `testing`) | |
 //!
 //! # Features
 //!
@@ -110,10 +123,19 @@
 //!
 //! # Another dialect
 //!
-//! Dialects live in this crate. Each is one file in `src/dialect` that implements the trait `Dialect`, and
-//! one line in its list of all dialects. It says which requests are its own, turns a body into spans of messages
-//! and parts, reads the events of a response, and writes a piece of state back. Matching, stores, healing and
-//! framing stay as they are.
+//! Dialects live in this crate. Each is one file or folder in `src/dialect` that implements the trait `Dialect`, and
+//! one line in its list of all dialects, `all`. It says
+//!
+//! * which requests are its own (`route`), and whose state is bound to what (`binds_account`, `binding`, `bound_tools`,
+//!   `tolerance`);
+//! * what a body holds, as spans of messages and parts, without copying (`read`, `defaults`, `layout`);
+//! * what an answer holds, event by event (`recorder`, which gives a `Recorder`);
+//! * how state is written back: into a kept part (`restore`, `signed`), as whole parts (`put_back`, `replace`,
+//!   `goes_together`, `is_repeated`), as dropped calls (`message`);
+//! * what may stand in for state, and where (`sentinel`, `sentinel_parts`, `stand_in`, `is_checked`);
+//! * when two values are the same (`same_state`, `is_same_call`).
+//!
+//! Matching, stores, healing and framing stay as they are. `CONTRIBUTING.md` goes through the trait method by method.
 //!
 //! # Limits
 //!
