@@ -21,6 +21,7 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Uri};
 
+use self::reasoning::Field;
 use super::{
     Author, Dialect, History, Layout, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Slot, Splice, Spot,
     StandIns, ToolDefaults, Unreadable, Wanted, Whole, gemini::placeholder,
@@ -74,8 +75,11 @@ impl Dialect for Chat {
         Box::new(response::ChatRecorder::new(key, limits, defaults))
     }
 
-    /// Only calls carry state of their own.
+    /// Calls carry state of their own, and so does reasoning that is shown.
     fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+        if part.kind == PartKind::Thought {
+            return beside_shown(part, state);
+        }
         if part.kind != PartKind::Call {
             return None;
         }
@@ -154,6 +158,25 @@ impl Dialect for Chat {
     }
 }
 
+/// Writes opaque state beside the reasoning that it belongs to, which the client kept.
+fn beside_shown(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    let shown = part.text().filter(|shown| !shown.is_empty())?;
+    let field = match state.first()? {
+        b'[' => Field::Details,
+        // Where nothing stood beside it, what is shown is the state.
+        b'"' if reasoning::text_of(state)?.decode() != shown.decode() => Field::Opaque,
+        _ => return None,
+    };
+    match &part.slot {
+        Slot::Absent(at) => {
+            let member = [b",\"", field.name().as_bytes(), b"\":", &state[..]].concat();
+            Some((*at..*at, member.into()))
+        }
+        Slot::Blank(span) => Some((span.clone(), state.clone())),
+        Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
+    }
+}
+
 /// Whether a model is one of Gemini's, under whichever prefix: they want their signatures.
 fn is_gemini(model: &[u8]) -> bool {
     model.windows(6).any(|word| word.eq_ignore_ascii_case(b"gemini"))
@@ -169,7 +192,7 @@ fn without_reasoning(history: &History<'_>, filled: &dyn Fn(usize) -> bool) -> V
     let bare = answers.filter(|message| {
         !message.parts.clone().any(|at| {
             let part = &history.parts[at];
-            let own = part.kind == PartKind::Thought && matches!(part.slot, Slot::Held(_));
+            let own = part.kind == PartKind::Thought && (matches!(part.slot, Slot::Held(_)) || !part.is_empty_text());
             own || filled(at)
         })
     });

@@ -67,6 +67,15 @@ impl Field {
         Self::VISIBLE.contains(&self)
     }
 
+    /// The field in which the opaque state of what this one shows may stand.
+    pub(super) fn beside(self) -> Option<Self> {
+        match self {
+            Self::Reasoning => Some(Self::Details),
+            Self::Text => Some(Self::Opaque),
+            _ => None,
+        }
+    }
+
     /// Whether a value leaves its place to one that says something.
     pub(super) fn is_vacant(self, value: &[u8]) -> bool {
         let is_empty = || weigh_text(value, &|_| false) == Weight::Blank;

@@ -230,13 +230,20 @@ pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> 
 /// The reasoning of a message, as one part.
 fn thought<'a>(bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Option<Part<'a>> {
     let weighed = |wanted: Weight| {
-        let mut fields = Field::ALL.into_iter().filter_map(|field| Some((field, scan.field(field)?)));
-        fields.find(|(field, span)| field.weigh(&bytes[(*span).clone()]) == wanted).map(|(_, span)| span.clone())
+        let mut fields = Field::ALL.into_iter().filter_map(|field| Some((field, scan.field(field)?.clone())));
+        fields.find(|(field, span)| field.weigh(&bytes[span.clone()]) == wanted)
     };
     let (span, slot) = match weighed(Weight::Real) {
-        Some(span) => (span.clone(), Slot::Held(span)),
+        Some((field, span)) => {
+            // Where only what is shown was kept, what is opaque may have stood beside it.
+            let slot = match field.beside() {
+                None => Slot::Held(span.clone()),
+                Some(other) => scan.field(other).map_or(Slot::Absent(scan.end), |blank| Slot::Blank(blank.clone())),
+            };
+            (span, slot)
+        }
         None => {
-            let span = weighed(Weight::Blank)?;
+            let (_, span) = weighed(Weight::Blank)?;
             (span.clone(), Slot::Blank(span))
         }
     };
