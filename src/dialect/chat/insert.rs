@@ -86,7 +86,7 @@ pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &
         let before = spot.before.and_then(|before| history.parts.get(before)).map(|part| part.span.start);
         insertion.add_calls(&calls.join(&b","[..]), before)?;
     }
-    Some(insertion.finish())
+    Some(insertion.finish()).filter(|splices| !splices.is_empty())
 }
 
 impl Insertion<'_> {
@@ -128,6 +128,10 @@ impl Insertion<'_> {
                     let own = &self.body[held.clone()];
                     if !field.is_vacant(own) {
                         return None;
+                    }
+                    // The client says that it was empty, and it was.
+                    if own == value {
+                        continue;
                     }
                     let bytes = Bytes::copy_from_slice(value);
                     self.splices.push(Splice { range: held, bytes });
