@@ -3,7 +3,6 @@
 #![cfg(test)]
 
 mod arguments;
-mod chat;
 mod client;
 mod derived;
 mod dropped;

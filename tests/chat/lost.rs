@@ -1,73 +1,12 @@
-//! Chat completions: reasoning that clients drop, between them and the provider.
+//! Reasoning that clients drop, between them and the provider.
 
-use bytes::Bytes;
-use http::{Request, Response, header::CONTENT_TYPE};
 use serde_json::{Value, json};
-use tower_reasoning_replay::{
-    Engine, MemoryStore,
-    engine::{Answer, Fallback},
-};
 
-/// A provider and a client around one engine.
-struct Talk(Engine);
-
-impl Talk {
-    fn new() -> Self {
-        Self(Engine::builder(MemoryStore::new()).fallback(Fallback::Off).build().unwrap())
-    }
-
-    /// Sends these messages, which are answered by this body; gives the messages that went upstream.
-    async fn send(&self, messages: &Value, answer: &str) -> Value {
-        let request = Request::post("https://api.example.com/v1/chat/completions");
-        let request = request.header(CONTENT_TYPE, "application/json").header("x-session-id", "s");
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let watch = self.0.watch(&head).unwrap();
-        let body = Bytes::from(json!({"model": "m", "messages": messages}).to_string());
-        let mut exchange = self.0.prepare(watch, &head, body).await;
-        let upstream: Value = serde_json::from_slice(&exchange.body()).unwrap();
-        let (head, ()) = Response::new(()).into_parts();
-        let Answer::Observe(mut observer) = exchange.answer(&head) else { panic!("it is observed") };
-        for commit in [observer.feed(answer.as_bytes()), observer.finish()].into_iter().flatten() {
-            commit.run().await;
-        }
-        upstream["messages"].clone()
-    }
-
-    /// Sends these messages, which are answered by this message.
-    async fn ask(&self, messages: &Value, answer: Value) -> Value {
-        let answer = json!({"choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]});
-        self.send(messages, &answer.to_string()).await
-    }
-}
-
-fn user(text: &str) -> Value {
-    json!({"role": "user", "content": text})
-}
-
-fn call(id: &str) -> Value {
-    json!({"id": id, "type": "function", "function": {"name": "look", "arguments": format!("{{\"at\":\"{id}\"}}")}})
-}
-
-fn output(id: &str) -> Value {
-    json!({"role": "tool", "tool_call_id": id, "content": "seen"})
-}
-
-/// A message of the model with these calls and members.
-fn answer(calls: &[&str], members: &Value) -> Value {
-    let mut message = json!({"role": "assistant", "content": null});
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.iter().map(|id| call(id)).collect::<Vec<_>>().into();
-    }
-    message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    message
-}
-
-const FIRST: &str = "call_k3x9q7tzab12";
-const SECOND: &str = "call_w8r2m5ndcc47";
+use crate::talk::*;
 
 /// D1, D4, D8.
 #[tokio::test]
-async fn reasoning_goes_back_onto_calls_and_onto_plain_answers() {
+async fn reasoning_goes_back_onto_calls_and_onto_plain_answers_d1() {
     let talk = Talk::new();
     let (asked, called) = (user("look"), answer(&[FIRST], &json!({"reasoning_content": "I have to."})));
     talk.ask(&json!([asked]), called.clone()).await;
@@ -83,7 +22,7 @@ async fn reasoning_goes_back_onto_calls_and_onto_plain_answers() {
 
 /// D2 and D10: what every message of a step needs, and what stands once.
 #[tokio::test]
-async fn parallel_calls_in_messages_of_their_own_get_what_they_need() {
+async fn parallel_calls_in_messages_of_their_own_get_what_they_need_d2() {
     for (members, repeated) in [
         (json!({"reasoning_content": "Both."}), true),
         (
@@ -106,7 +45,7 @@ async fn parallel_calls_in_messages_of_their_own_get_what_they_need() {
 
 /// D9: fragments are one list, in the order in which they came.
 #[tokio::test]
-async fn fragments_of_details_go_back_as_one_list() {
+async fn fragments_of_details_go_back_as_one_list_d9() {
     let talk = Talk::new();
     let delta = |delta: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta}]}));
     let events = [
@@ -117,7 +56,7 @@ async fn fragments_of_details_go_back_as_one_list() {
         delta(json!({"tool_calls": [{"index": 0, "id": FIRST, "function": call(FIRST)["function"]}]})),
         format!("data: {}\n\ndata: [DONE]\n\n", json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})),
     ];
-    talk.send(&json!([user("look")]), &events.concat()).await;
+    talk.send(&json!([user("look")]), events.concat()).await;
     let history = json!([user("look"), answer(&[FIRST], &json!({})), output(FIRST)]);
     let upstream = talk.ask(&history, json!({"content": "fine"})).await;
     assert_eq!(
@@ -131,7 +70,7 @@ async fn fragments_of_details_go_back_as_one_list() {
 
 /// Steps that a client joins have room for the reasoning of one: no member stands twice.
 #[tokio::test]
-async fn joined_steps_have_the_reasoning_of_one() {
+async fn joined_steps_have_the_reasoning_of_one_d10() {
     let talk = Talk::new();
     let asked = user("look");
     talk.ask(&json!([asked]), answer(&[FIRST], &json!({"reasoning_content": "One."}))).await;
@@ -144,7 +83,7 @@ async fn joined_steps_have_the_reasoning_of_one() {
 
 /// The signature of a call stands in it, and chunks of thinking stand in the content.
 #[tokio::test]
-async fn state_goes_back_to_the_place_from_which_it_came() {
+async fn state_goes_back_to_the_place_from_which_it_came_g1() {
     let talk = Talk::new();
     let mut signed = answer(&[FIRST, SECOND], &json!({}));
     signed["tool_calls"][0]["extra_content"] = json!({"google": {"thought_signature": "c2lnbmF0dXJlIG9uZQ=="}});
@@ -162,7 +101,7 @@ async fn state_goes_back_to_the_place_from_which_it_came() {
 
 /// Calls that a client dropped come back with their reasoning, before the outputs that it kept.
 #[tokio::test]
-async fn dropped_calls_come_back_with_their_reasoning() {
+async fn dropped_calls_come_back_with_their_reasoning_d1() {
     let talk = Talk::new();
     let called = answer(&[FIRST, SECOND], &json!({"reasoning_content": "Both."}));
     talk.ask(&json!([user("look")]), called.clone()).await;
@@ -177,7 +116,7 @@ async fn dropped_calls_come_back_with_their_reasoning() {
 
 /// The client's own reasoning stays, and a request that has it all is not touched.
 #[tokio::test]
-async fn reasoning_of_the_clients_own_stays() {
+async fn reasoning_of_the_clients_own_stays_d10() {
     let talk = Talk::new();
     talk.ask(&json!([user("look")]), answer(&[FIRST], &json!({"reasoning_content": "I have to."}))).await;
     for own in [json!({"reasoning_content": "Own."}), json!({"reasoning": "Own."})] {
