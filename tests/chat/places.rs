@@ -188,3 +188,28 @@ async fn chunks_of_thinking_find_their_content_in_every_shape_d1() {
         assert_eq!(arrived[1]["content"], json!([thinking, text]), "{content}");
     }
 }
+
+/// D9: a list that the client kept in part, or in another order, is its own.
+#[tokio::test]
+async fn details_of_the_clients_own_making_stay_d9() {
+    let talk = Talk::new();
+    talk.ask(&json!([user("may I?")]), said("Yes.", &json!({"reasoning_details": details()}))).await;
+    let (one, two) = (details()[0].clone(), details()[1].clone());
+    for own in [json!([one]), json!([two, one]), json!([{"type": "reasoning.text", "text": "Why?", "index": 0}])] {
+        let history = json!([user("may I?"), said("Yes.", &json!({"reasoning_details": own})), user("when?")]);
+        assert_eq!(talk.look(&history).await, history);
+    }
+}
+
+/// D2, D7: a client that shows the reasoning of a step on every message of it.
+#[tokio::test]
+async fn shown_reasoning_of_a_step_that_was_split_gets_its_details_once_d7() {
+    let talk = Talk::new();
+    let whole = json!({"reasoning": "Why?", "reasoning_details": details()});
+    talk.ask(&json!([user("look")]), answer(&[FIRST, SECOND], &whole)).await;
+    let shown = json!({"reasoning": "Why?"});
+    let history = |first: &Value| {
+        json!([user("look"), answer(&[FIRST], first), output(FIRST), answer(&[SECOND], &shown), output(SECOND)])
+    };
+    assert_eq!(talk.look(&history(&shown)).await, history(&whole));
+}

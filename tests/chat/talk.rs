@@ -124,11 +124,12 @@ impl Talk {
         let answer = answer.into();
         self.rig.inner.will(whole(answer.clone()));
         let body = self.body(messages);
-        let got = self.post(body.to_string()).await;
+        let sent = body.to_string();
+        let got = self.post(sent.clone()).await;
         assert_eq!(got.frames.concat(), answer, "the answer was changed");
         let arrived = self.arrived();
         let seen = self.rig.inner.last().text();
-        assert!(arrived != body || seen == body.to_string(), "the body was written anew");
+        assert!(arrived != body || seen == sent, "the body was written anew");
         arrived["messages"].clone()
     }
 
