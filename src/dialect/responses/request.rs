@@ -426,8 +426,12 @@ impl<'a> Draft<'a> {
 
     fn kind(&self) -> ItemKind {
         let Some(kind) = self.kind.map(|kind| kind.decode()) else {
-            // Messages may leave out what they are.
-            return if self.role.is_some() { ItemKind::Message } else { ItemKind::Other };
+            // Messages and references may leave out what they are.
+            return match (self.role, &self.id) {
+                (Some(_), _) => ItemKind::Message,
+                (None, Some(_)) => ItemKind::Reference,
+                (None, None) => ItemKind::Other,
+            };
         };
         match &*kind {
             b"message" => ItemKind::Message,
