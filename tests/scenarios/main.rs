@@ -14,4 +14,3 @@ mod lost;
 mod mangled;
 mod parts;
 mod refusals;
-mod responses;

@@ -201,7 +201,7 @@ async fn converse(provider: ResponsesProvider, manner: Manner) -> Result<(), Str
 
 /// R5, R6, R7, R8, R9: whatever a client lost, the provider never misses it.
 #[tokio::test]
-async fn no_vendor_misses_what_a_client_lost() {
+async fn no_vendor_misses_what_a_client_lost_r6() {
     let mut failures = Vec::new();
     for vendor in VENDORS {
         for client in Client::ALL {
@@ -226,7 +226,7 @@ async fn no_vendor_misses_what_a_client_lost() {
 
 /// R1, R14: what cannot be read any more is taken out whole, and forgotten.
 #[tokio::test]
-async fn reasoning_that_cannot_be_read_any_more_is_left_out() {
+async fn reasoning_that_cannot_be_read_any_more_is_left_out_r14() {
     let manner = Manner { client: Client::DropsIds, stream: false, store: Some(false), named: true };
     let provider = Builder::default().script(script()).build();
     let mut talk = Talk::new(provider.clone(), manner);
@@ -246,7 +246,7 @@ async fn reasoning_that_cannot_be_read_any_more_is_left_out() {
 
 /// R1, R4, R12: state goes back to those only from whom it came.
 #[tokio::test]
-async fn another_account_gets_none_of_it() {
+async fn another_account_gets_none_of_it_r12() {
     let manner = Manner { client: Client::DropsIds, stream: true, store: Some(false), named: true };
     let provider = Builder::default().script(script()).build();
     let mut talk = Talk::new(provider.clone(), manner);
