@@ -11,5 +11,6 @@ mod lost;
 mod mixed;
 mod refusals;
 mod responses;
+mod rows;
 
 mod wild;

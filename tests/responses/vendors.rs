@@ -39,10 +39,20 @@ fn go_on(history: &mut Vec<Value>, text: &str) {
 /// comes; and what came since then is put back.
 #[tokio::test]
 async fn every_vendor_is_asked_once_more_r2() {
+    revoked(&[InvalidWording::Reason, InvalidWording::Short]).await;
+}
+
+/// R3: the words of routers that bind state to their caller.
+#[tokio::test]
+async fn a_router_that_knows_another_caller_is_asked_once_more_r3() {
+    revoked(&[InvalidWording::Caller]).await;
+}
+
+async fn revoked(wordings: &[InvalidWording]) {
     let forms = [Refusals::Native, Refusals::Relayed { status: 502 }, Refusals::Nested { status: 502 }];
     for vendor in VENDORS {
         for form in forms {
-            for wording in [InvalidWording::Reason, InvalidWording::Short, InvalidWording::Caller] {
+            for wording in wordings.iter().copied() {
                 let provider =
                     ResponsesProvider::builder().vendor(vendor).refusals(form).invalid_wording(wording).build();
                 let layer = ReplayLayer::new(MemoryStore::new());
