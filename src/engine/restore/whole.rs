@@ -253,7 +253,11 @@ impl Work<'_> {
                 continue;
             }
             let raw = part.whole.as_deref().unwrap_or_default();
-            let repeated = restorer.dialect.is_repeated(raw);
+            // A turn is spread by its calls; its words stand once, and equal ones elsewhere are others.
+            let is_call = |(_, part): &(usize, u32)| {
+                remembered.parts.get(*part as usize).is_some_and(|part| part.kind == Kind::Call)
+            };
+            let repeated = restorer.dialect.is_repeated(raw) && group.kept.iter().any(is_call);
             // Where a thought has to precede what it led to, that has to be there.
             let mut later = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
             let next = later.find(|(_, part)| !is_whole(part));
