@@ -103,6 +103,11 @@ impl Work<'_> {
                 }
             }
         }
+        // What stands elsewhere was not dropped, whatever the order in which it stands.
+        let present: HashSet<Cow<'_, [u8]>> = {
+            let calls = history.parts.iter().filter(|part| part.kind == PartKind::Call);
+            calls.filter_map(|call| call.id.map(|id| id.decode())).collect()
+        };
         let turns: Vec<_> = ledger.turns().collect();
         let strict = self.restorer.strictness == Strictness::Strict;
         let (mut found, mut without_id) = (Vec::new(), Vec::new());
@@ -112,6 +117,9 @@ impl Work<'_> {
             let name = part.name.map(|name| name.decode());
             let name = name.as_deref().filter(|name| !is_placeholder_name(name));
             if let Some(id) = id {
+                if present.contains(&*id) {
+                    continue;
+                }
                 let Ok(id) = std::str::from_utf8(&id) else { continue };
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
