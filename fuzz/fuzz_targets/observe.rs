@@ -56,23 +56,40 @@ impl Store for One {
     }
 }
 
-static HEAD: LazyLock<request::Parts> = LazyLock::new(|| {
-    let uri = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse";
-    let mut request = Request::post(uri).body(()).unwrap();
-    request.extensions_mut().insert(Session::new("fuzz"));
-    request.into_parts().0
+/// A request of each protocol.
+static REQUESTS: LazyLock<[(request::Parts, Bytes); 5]> = LazyLock::new(|| {
+    let messages = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    [
+        (
+            "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse",
+            r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#,
+        ),
+        (
+            "https://cloudcode-pa.googleapis.com/v1internal:streamGenerateContent?alt=sse",
+            r#"{"model":"m","request":{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}}"#,
+        ),
+        ("https://api.anthropic.com/v1/messages", messages),
+        ("https://api.openai.com/v1/responses", r#"{"model":"m","input":"hi"}"#),
+        ("https://api.deepseek.com/chat/completions", messages),
+    ]
+    .map(|(uri, body)| {
+        let mut request = Request::post(uri).body(()).unwrap();
+        request.extensions_mut().insert(Session::new("fuzz"));
+        (request.into_parts().0, Bytes::from_static(body.as_bytes()))
+    })
 });
 
 /// What is stored of a response that comes in these pieces.
 fn stored<'a>(
+    which: u8,
     pieces: impl IntoIterator<Item = &'a [u8]>,
     finished: bool,
 ) -> Vec<(bool, Vec<tower_reasoning_replay::ledger::Alternative>)> {
     let store = One::default();
     let engine =
         Engine::builder(store.clone()).hash_key(HashKey::from_bytes([7; 32])).max_event(1 << 16).build().unwrap();
-    let body = Bytes::from_static(br#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#);
-    let mut exchange = now(engine.prepare(engine.watch(&HEAD).unwrap(), &HEAD, body));
+    let (head, body) = &REQUESTS[usize::from(which) % REQUESTS.len()];
+    let mut exchange = now(engine.prepare(engine.watch(head).unwrap(), head, body.clone()));
     let (answer, ()) = Response::new(()).into_parts();
     let Answer::Observe(mut observer) = exchange.answer(&answer) else { panic!("a success is observed") };
     for piece in pieces {
@@ -90,13 +107,14 @@ fn stored<'a>(
     ledger.turns().map(|turn| (turn.is_provisional(), turn.alternatives().to_vec())).collect()
 }
 
-// The end of the input says how the response is cut.
+// The first byte says in which protocol it is; the end of the input says how the response is cut.
 fuzz_target!(|data: &[u8]| {
+    let Some((&which, data)) = data.split_first() else { return };
     let mut input = Unstructured::new(data);
     let Ok(cuts) = input.arbitrary_len::<u8>() else { return };
     let cuts: Vec<usize> = (0..cuts.min(16)).filter_map(|_| input.arbitrary_len::<u8>().ok()).collect();
     let response = input.take_rest();
-    let whole = stored([response], true);
+    let whole = stored(which, [response], true);
     let mut pieces = Vec::new();
     let mut rest = response;
     for cut in cuts {
@@ -105,13 +123,13 @@ fuzz_target!(|data: &[u8]| {
         rest = after;
     }
     pieces.push(rest);
-    assert_eq!(stored(pieces, true), whole, "in pieces");
+    assert_eq!(stored(which, pieces, true), whole, "in pieces");
     if response.len() <= 4_096 {
-        assert_eq!(stored(response.chunks(1), true), whole, "byte by byte");
+        assert_eq!(stored(which, response.chunks(1), true), whole, "byte by byte");
     }
     // A body that broke off leaves no more than one that ended, and never a completed turn that the other
     // does not have.
-    for (provisional, _) in stored([response], false) {
+    for (provisional, _) in stored(which, [response], false) {
         assert!(provisional || whole.iter().any(|(whole, _)| !whole));
     }
 });
