@@ -2,13 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "properties/bound.rs"]
+mod bound;
+#[path = "properties/families.rs"]
+mod families;
+#[path = "properties/family.rs"]
+mod family;
 #[allow(dead_code)]
 #[path = "recordings/parts.rs"]
 mod parts;
+#[path = "properties/told.rs"]
+mod told;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -16,52 +24,9 @@ use http::{Request, Response, header::CONTENT_TYPE};
 use parts::{Issued, field, is_thought, text, token};
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
-use tower_reasoning_replay::{
-    Engine, Fallback, MemoryStore, Store,
-    engine::Answer,
-    ledger::{ItemRef, Ledger, Turn},
-    scope::{HashKey, Scope},
-    store::{Appended, Reply},
-    wire::patch::Patch,
-};
+use tower_reasoning_replay::{Engine, Fallback, engine::Answer, ledger::Turn, scope::HashKey, wire::patch::Patch};
 
-/// A store that tells what was appended to it.
-#[derive(Clone, Default)]
-struct Told {
-    store: MemoryStore,
-    turns: Arc<Mutex<Vec<Arc<Turn>>>>,
-}
-
-impl Store for Told {
-    fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
-        self.store.load(scope)
-    }
-
-    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
-        self.turns.lock().unwrap().push(turn.clone());
-        self.store.append(scope, turn)
-    }
-
-    fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
-        self.store.remove(scope, items)
-    }
-
-    fn forget(&self, scope: &Scope) -> Reply<bool> {
-        self.store.forget(scope)
-    }
-
-    fn clear(&self) -> Reply<()> {
-        self.store.clear()
-    }
-
-    fn appends_inline(&self) -> bool {
-        true
-    }
-
-    fn is_shared(&self) -> bool {
-        false
-    }
-}
+use told::Told;
 
 /// An engine with a client before it and a provider behind it.
 struct Talk {
@@ -109,7 +74,7 @@ impl Talk {
 
     /// What the last response left in the ledger.
     fn last_turn(&self) -> Option<Arc<Turn>> {
-        self.store.turns.lock().unwrap().last().cloned()
+        self.store.last_turn()
     }
 }
 
