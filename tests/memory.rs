@@ -48,6 +48,85 @@ fn text(thought: bool) -> Value {
     json!({"text": "Some words of an answer, \"quoted\" and 東京. ".repeat(8), "thought": thought})
 }
 
+/// Streams of the other protocols: their beginning, an event that comes again and again, and the request before them.
+const FAMILIES: [(&str, &str, &str, fn(&str) -> String); 3] = [
+    (
+        "https://api.anthropic.com/v1/messages",
+        r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#,
+        concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[]}}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,",
+            "\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,",
+            "\"delta\":{\"type\":\"signature_delta\",\"signature\":\"c2lnbmF0dXJlIG9mIGEgdGhvdWdodA==\"}}\n\n",
+            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":1,",
+            "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+        ),
+        |text| {
+            let delta = json!({"type": "text_delta", "text": text});
+            let event = json!({"type": "content_block_delta", "index": 1, "delta": delta});
+            format!("event: content_block_delta\ndata: {event}\n\n")
+        },
+    ),
+    (
+        "https://api.openai.com/v1/responses",
+        r#"{"model":"m","store":false,"input":"hi"}"#,
+        concat!(
+            "event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":",
+            "{\"type\":\"reasoning\",\"id\":\"rs_0a1b2c3d\",\"summary\":[],\"encrypted_content\":\"gAAAAABopaque0state\"}}\n\n",
+        ),
+        |text| {
+            let event = json!({"type": "response.output_text.delta", "output_index": 1, "delta": text});
+            format!("event: response.output_text.delta\ndata: {event}\n\n")
+        },
+    ),
+    (
+        "https://api.deepseek.com/chat/completions",
+        r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#,
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"So it is.\"},\"finish_reason\":null}]}\n\n",
+        |text| {
+            let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
+            format!("data: {}\n\n", json!({"choices": [choice]}))
+        },
+    ),
+];
+
+/// 20 MB of text in each protocol hold no more than some text does.
+fn families(engine: &Engine) {
+    for (uri, request, beginning, event) in FAMILIES {
+        let event = event(&"Some words of an answer, \"quoted\" and 東京. ".repeat(8));
+        for frame in [event.len(), 61] {
+            let open = || {
+                let (head, ()) = gemini::post(uri).body(()).unwrap().into_parts();
+                let watch = engine.watch(&head).unwrap();
+                let mut exchange = now(engine.prepare(watch, &head, Bytes::from_static(request.as_bytes())));
+                let (response, ()) = Response::new(()).into_parts();
+                match exchange.answer(&response) {
+                    Answer::Observe(observer) => observer,
+                    _ => panic!("the answer is not observed"),
+                }
+            };
+            drop(open());
+            let region = Region::new(ALLOCATOR);
+            let mut observer = open();
+            assert!(observer.feed(beginning.as_bytes()).is_none());
+            let mut length = 0;
+            let mut most = 0;
+            while length < 20 << 20 {
+                for piece in event.as_bytes().chunks(frame) {
+                    assert!(observer.feed(piece).is_none());
+                }
+                length += event.len();
+                most = most.max(held(&region));
+                // What is unfinished of an event is held besides.
+                assert!(most <= OPEN + event.len() as isize, "{uri}: {most} bytes after {length} in frames of {frame}");
+            }
+            assert!(!observer.is_over(), "{uri}");
+        }
+    }
+}
+
 fn main() {
     let engine = Engine::builder(MemoryStore::new()).build().unwrap();
     // Whatever is made once for all.
@@ -78,6 +157,8 @@ fn main() {
         assert_eq!((change.allocations, change.reallocations), (0, 0), "in frames of {frame}");
         assert!(!observer.is_over());
     }
+
+    families(&engine);
 
     // Rule 1: a request body in one frame is never copied, if it is not patched.
     let body = json!({"contents": [{"role": "user", "parts": [{"text": "x".repeat(4 << 20)}]}]}).to_string();

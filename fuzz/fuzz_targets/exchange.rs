@@ -174,7 +174,14 @@ fuzz_target!(|data: &[u8]| {
         let (mut before, mut after) = (0, 0);
         doubles(input, &mut before);
         doubles(text, &mut after);
-        assert!(after <= before, "a member is there twice");
+        // What the provider names twice is put back as it came.
+        let mut learned = 0;
+        for line in std::iter::once(response).chain(response.split(|byte| matches!(byte, b'\n' | b'\r'))) {
+            if let Ok(line) = std::str::from_utf8(line) {
+                doubles(line.strip_prefix("data:").unwrap_or(line), &mut learned);
+            }
+        }
+        assert!(after <= before || learned > 0, "a member is there twice: {text}");
         if let (Ok(before), Ok(after)) = (serde_json::from_str(input), serde_json::from_str(text)) {
             assert!(is_within(&before, &after), "something of the request is another: {text}");
         }
