@@ -9,7 +9,11 @@ use std::alloc::System;
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower_reasoning_replay::Store;
-use workload::{Calls, Conversation, heading, row};
+use workload::{
+    Calls, Conversation,
+    family::{Family, Talk},
+    heading, row,
+};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -60,8 +64,36 @@ fn main() {
         &format!("{:.2} × bytes", bytes as f64 / body.len() as f64),
         "P5 0–2",
     );
+    families();
     observer();
     ledger();
+}
+
+/// The protocols whose state stands beside what it belongs to.
+fn families() {
+    heading("Allocations of `Engine::prepare`, protocols with whole thoughts, hist_200");
+    for family in Family::ALL {
+        let (head, talk) = (family.head(), Talk::new(family, 200));
+        let engine = talk.taught();
+        let full = talk.body(|_| true, false);
+        for (name, body, target) in [
+            ("restore all", talk.body(|_| false, false), "P5 ≤ 16 + O(log N), ≤ 1.1 × bytes"),
+            ("last1", talk.body(|at| at != 199, false), "P5 ≤ 16 + O(log N), ≤ 1.1 × bytes"),
+            ("nothing to do", full.clone(), "P5 0–2"),
+        ] {
+            let run = || workload::prepare(&engine, &head, &body).body();
+            assert!(run() == full);
+            let (allocations, bytes) = count(run);
+            let ratio = format!("{:.2} × bytes", bytes as f64 / full.len() as f64);
+            row(
+                &format!("{}, {name}", family.name()),
+                &format!("{allocations}"),
+                &format!("{} B", full.len()),
+                &ratio,
+                target,
+            );
+        }
+    }
 }
 
 /// Allocations per event, and what a stream keeps.

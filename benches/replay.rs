@@ -1,7 +1,8 @@
 //! How long things take, beside the floors of the same process. See `README.md`.
 //!
 //! `cargo bench --bench replay -- request` runs one section only: `request`, `observe`, `linear`,
-//! `adversarial`, `store` or `tower`.
+//! `adversarial`, `store`, `tower` or `families`; `attack` is the last part of that, and
+//! `only=responses` or more of a name picks from it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::semicolon_if_nothing_returned)]
 
@@ -26,19 +27,25 @@ use tower_reasoning_replay::{
     ledger::{Alternative, Anchor, Context as History, Item, Kind, Turn, TurnId, TurnPart},
     scope::{Scope, Session},
 };
-use workload::{Calls, Conversation, Random, heading, least, now, row, time};
+use workload::{
+    Calls, Conversation, Random,
+    family::{Family, Talk},
+    heading, least, now, row, time,
+};
 
 const BUDGET: Duration = Duration::from_millis(700);
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let sections: [(&str, fn()); 6] = [
+    let sections: [(&str, fn()); 8] = [
         ("request", request),
         ("observe", observe),
         ("linear", linear),
         ("adversarial", adversarial),
         ("store", store),
         ("tower", tower),
+        ("families", families),
+        ("attack", families_under_attack),
     ];
     if let Some(what) = wanted.iter().find_map(|wanted| wanted.strip_prefix("profile=")) {
         let times = wanted.iter().find_map(|wanted| wanted.strip_prefix("times=")?.parse().ok());
@@ -46,7 +53,8 @@ fn main() {
         return profile(what, times, turns.unwrap_or(200));
     }
     for (name, section) in sections {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+        // `families` holds it too.
+        if (wanted.is_empty() && name != "attack") || wanted.iter().any(|wanted| wanted == name) {
             section();
         }
     }
@@ -55,6 +63,9 @@ fn main() {
 /// Does one thing for some seconds, or as often as `times=` says, for a profiler to look at. The history has as many
 /// turns as `turns=` says.
 fn profile(what: &str, times: Option<u32>, turns: usize) {
+    if let Some(name) = what.strip_prefix("attack=") {
+        return profile_attack(name, times.unwrap_or(100), turns);
+    }
     let head = workload::head();
     let talk = Conversation::new(200, turns, Calls::Different, 0);
     let engine = workload::taught(&talk);
@@ -68,6 +79,19 @@ fn profile(what: &str, times: Option<u32>, turns: usize) {
             "nothing" => drop(black_box(pass(&engine, &head, &full))),
             "settle" => workload::prepare(&engine, &head, &full).settle(),
             _ => feed(&engine, &head, &talk.body(0..0, |_| true), &events, 206),
+        }
+    }
+}
+
+/// The body of `attack` whose name begins so, in `size` pieces.
+fn profile_attack(name: &str, times: u32, size: usize) {
+    for family in Family::ALL {
+        for (case, _, build) in workload::family::adversarial(family) {
+            if format!("{}, {case}", family.name()).starts_with(name) {
+                let (head, (engine, body)) = (family.head(), build(size));
+                (0..times).for_each(|_| drop(black_box(pass(&engine, &head, &body))));
+                return println!("{} B", body.len());
+            }
         }
     }
 }
@@ -439,6 +463,110 @@ fn adversarial() {
         }
         (engine, Bytes::from(body + "]}"))
     });
+}
+
+/// The protocols whose state stands beside what it belongs to.
+fn families() {
+    families_in_use();
+    families_under_attack();
+}
+
+fn families_in_use() {
+    heading("Protocols with whole thoughts: request path, hist_200");
+    for family in Family::ALL {
+        let (name, head, talk) = (family.name(), family.head(), Talk::new(family, 200));
+        let engine = talk.taught();
+        let (stripped, full) = (talk.body(|_| false, false), talk.body(|_| true, false));
+        let (last1, anew, full_anew) =
+            (talk.body(|at| at != 199, false), talk.body(|_| false, true), talk.body(|_| true, true));
+        for (body, expected) in [(&stripped, &full), (&last1, &full), (&anew, &full_anew)] {
+            let given = pass(&engine, &head, body);
+            assert!(given == *expected, "{name}: not the same bytes");
+        }
+        assert_eq!(pass(&engine, &head, &full).as_ptr(), full.as_ptr(), "{name}: copied");
+        let [restore, last, nothing, written_anew, copy, find, serde] = least(
+            BUDGET * 2,
+            [
+                &mut || drop(black_box(pass(&engine, &head, &stripped))),
+                &mut || drop(black_box(pass(&engine, &head, &last1))),
+                &mut || drop(black_box(pass(&engine, &head, &full))),
+                &mut || drop(black_box(pass(&engine, &head, &anew))),
+                &mut || workload::memcpy(&full),
+                &mut || workload::memchr(&full),
+                &mut || drop(black_box(serde_json::from_slice::<&serde_json::value::RawValue>(&full))),
+            ],
+        );
+        let floor = nothing + copy;
+        for (what, measured) in [("restore all", restore), ("last1", last), ("arguments written anew", written_anew)] {
+            let beside = format!("pass + memcpy {}", time(floor));
+            row(&format!("{name}, {what}"), &time(measured), &beside, &x(measured / floor), "P3 ≤ 1.5");
+        }
+        row(
+            &format!("{name}, nothing to do"),
+            &time(nothing),
+            &format!("memchr {}", time(find)),
+            &x(nothing / find),
+            "P2 ≤ 20",
+        );
+        let per_byte = format!("{:.3} ns/B", nothing / full.len() as f64);
+        row(
+            &format!("{name}, nothing to do"),
+            &per_byte,
+            &format!("RawValue of the whole {}", time(serde)),
+            &x(nothing / serde),
+            "",
+        );
+    }
+    heading("Protocols with whole thoughts: per event of text (500 events)");
+    for family in Family::ALL {
+        let (engine, head, response) = (workload::engine(), family.head(), family.events(500));
+        let request = family.body("", "");
+        for chunk in [206, 16 << 10] {
+            let [all, none, find] = least(
+                BUDGET,
+                [
+                    &mut || feed(&engine, &head, &request, &response, chunk),
+                    &mut || feed(&engine, &head, &request, b"", chunk),
+                    &mut || response.chunks(chunk).for_each(workload::memchr),
+                ],
+            );
+            let (event, find) = ((all - none) / 500.0, find / 500.0);
+            row(
+                &format!("{}, {chunk} B chunks", family.name()),
+                &time(event),
+                &format!("memchr {}", time(find)),
+                &x(event / find),
+                "P6 ≤ 280 ns",
+            );
+        }
+    }
+}
+
+fn families_under_attack() {
+    let only = std::env::args().find_map(|argument| Some(argument.strip_prefix("only=")?.to_owned()));
+    heading("Protocols with whole thoughts: adversarial, time per byte at two sizes");
+    for family in Family::ALL {
+        let head = family.head();
+        for (name, sizes, build) in workload::family::adversarial(family) {
+            let name = format!("{}, {name}", family.name());
+            if !only.as_ref().is_none_or(|only| name.starts_with(only)) {
+                continue;
+            }
+            let [a, b] = sizes.map(build);
+            let [small, large] = least(
+                BUDGET / 2,
+                [&mut || drop(black_box(pass(&a.0, &head, &a.1))), &mut || drop(black_box(pass(&b.0, &head, &b.1)))],
+            );
+            let (small, large) = (small / a.1.len() as f64, large / b.1.len() as f64);
+            row(
+                &name,
+                &format!("{large:.2} ns/B"),
+                &format!("smaller {small:.2} ns/B"),
+                &x(large / small),
+                "P4 linear",
+            );
+        }
+    }
 }
 
 fn turn(id: u64, size: usize) -> Arc<Turn> {

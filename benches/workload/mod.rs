@@ -4,6 +4,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod family;
+
 use std::{
     fmt::Write as _,
     future::Future,
