@@ -48,8 +48,11 @@ fn text(thought: bool) -> Value {
     json!({"text": "Some words of an answer, \"quoted\" and 東京. ".repeat(8), "thought": thought})
 }
 
+/// An event of a stream that says this.
+type Event = fn(&str) -> String;
+
 /// Streams of the other protocols: their beginning, an event that comes again and again, and the request before them.
-const FAMILIES: [(&str, &str, &str, fn(&str) -> String); 3] = [
+const FAMILIES: [(&str, &str, &str, Event); 3] = [
     (
         "https://api.anthropic.com/v1/messages",
         r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#,

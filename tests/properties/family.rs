@@ -659,10 +659,12 @@ impl Edit {
                 let bare = family.forgotten(own, false);
                 let bare = in_one_form(bare);
                 let form = in_one_form(history.clone());
-                if !bare.is_empty() && bare.len() <= count && family.says_something(own) {
-                    if let Some(at) = (0..=count - bare.len()).find(|at| form[*at..at + bare.len()] == bare[..]) {
-                        drop(history.splice(at..at + bare.len(), family.place(own)));
-                    }
+                if !bare.is_empty()
+                    && bare.len() <= count
+                    && family.says_something(own)
+                    && let Some(at) = (0..=count - bare.len()).find(|at| form[*at..at + bare.len()] == bare[..])
+                {
+                    drop(history.splice(at..at + bare.len(), family.place(own)));
                 }
             }
             _ => {}
