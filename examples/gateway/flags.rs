@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::{ffi::OsString, net::SocketAddr, str::FromStr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use http::HeaderName;
-use tower_reasoning_replay::{Fallback, engine::Builder};
+use tower_reasoning_replay::{Fallback, engine::Builder, scope::HashKey};
 
-use crate::upstream::Upstreams;
+use crate::{store::Place, upstream::Upstreams};
 
 pub(crate) const HELP: &str = "\
 A reverse proxy for LLM providers that remembers reasoning state and restores it.
@@ -17,7 +17,17 @@ Usage: gateway [FLAGS]
   --upstream PREFIX=URL where paths under PREFIX go, without PREFIX; may be repeated
                         [without any, the path chooses the provider's public host: as it is there, or
                         behind the provider's name, as /deepseek/chat/completions]
-  --store memory        where state is remembered [memory]
+  --store WHERE         where state is remembered [memory]:
+                        memory                   in this process
+                        disk:PATH                in a file, for one process that restarts
+                        redis://HOST:PORT[/DB]   on a server of Redis or Valkey, for several replicas
+                        rediss://HOST:PORT[/DB]  the same, with TLS
+  --store-prefix PREFIX with what every key on the server begins [reasoning-replay:]
+  --key-file PATH       the hash key of the store, 64 hexadecimal digits; made if it is not there
+                        [the variable REPLAY_KEY; else a server keeps one for all that share it, and
+                        disk:PATH has one in PATH.key]
+  --seal-key-file PATH  encrypts what is on the server: keys of 64 hexadecimal digits, one in a line; the
+                        first seals, the others only open [none: it is stored as it is]
   --heal on|off         whether a refused request is sent once more, repaired [on]
   --fallback WHEN       when a sentinel stands in for unknown state: off, on-rejection, always
                         [on-rejection]
@@ -30,7 +40,7 @@ Usage: gateway [FLAGS]
   --tenant-header NAME  the header that names the caller; only one that callers cannot choose
                         [none: callers are told apart by their credentials]
   --max-body BYTES      longer request bodies pass unread [67108864]
-  --max-ledgers N       conversations remembered at once [10240]
+  --max-ledgers N       conversations remembered at once; a server has a bound of its own [10240]
   --ttl SECONDS         how long an unused conversation is remembered [3600]
   --no-replay           forwards only
   --help                prints this
@@ -50,8 +60,12 @@ pub(crate) struct Flags {
     pub(crate) listen: SocketAddr,
     pub(crate) upstreams: Upstreams,
     pub(crate) replay: bool,
-    pub(crate) max_ledgers: usize,
+    pub(crate) store: Place,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) seal_key_file: Option<PathBuf>,
     pub(crate) ttl: Duration,
+    store_prefix: Option<String>,
+    max_ledgers: Option<usize>,
     heal: bool,
     fallback: Fallback,
     reasoning_placeholder: bool,
@@ -66,8 +80,12 @@ impl Default for Flags {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             upstreams: Upstreams::default(),
             replay: true,
-            max_ledgers: 10_240,
+            store: Place::default(),
+            key_file: None,
+            seal_key_file: None,
             ttl: Duration::from_secs(60 * 60),
+            store_prefix: None,
+            max_ledgers: None,
             heal: true,
             fallback: Fallback::default(),
             reasoning_placeholder: false,
@@ -112,14 +130,43 @@ impl Flags {
                 }
             }
         }
+        flags.fit()?;
         Ok(Asked::Run(Box::new(flags)))
+    }
+
+    /// A flag that would do nothing is a mistake, and one about secrets a dangerous one.
+    fn fit(&self) -> Result<(), String> {
+        let is_redis = self.store.is_redis();
+        for (name, is_given) in
+            [("--store-prefix", self.store_prefix.is_some()), ("--seal-key-file", self.seal_key_file.is_some())]
+        {
+            if is_given && !is_redis {
+                return Err(format!("{name} is for a store on a server: --store redis://HOST:PORT"));
+            }
+        }
+        if is_redis && self.max_ledgers.is_some() {
+            return Err("--max-ledgers is not for a store on a server: give the server a `maxmemory`".to_owned());
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn store_prefix(&self) -> &str {
+        self.store_prefix.as_deref().unwrap_or("reasoning-replay:")
+    }
+
+    pub(crate) fn max_ledgers(&self) -> usize {
+        self.max_ledgers.unwrap_or(10_240)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "--listen" => self.listen = parsed(name, value, "an address and a port, as 127.0.0.1:8080")?,
             "--upstream" => self.upstreams.add(value).map_err(|reason| format!("{name}: {reason}"))?,
-            "--store" => one_of(name, value, &[("memory", ())])?,
+            "--store" => self.store = value.parse().map_err(|reason| format!("{name}: {reason}"))?,
+            "--store-prefix" => self.store_prefix = Some(value.to_owned()),
+            "--key-file" => self.key_file = Some(value.into()),
+            "--seal-key-file" => self.seal_key_file = Some(value.into()),
             "--heal" => self.heal = on_or_off(name, value)?,
             "--fallback" => {
                 let known =
@@ -130,15 +177,19 @@ impl Flags {
             "--drop-mismatched-thoughts" => self.drop_mismatched_thoughts = on_or_off(name, value)?,
             "--tenant-header" => self.tenant_header = Some(parsed(name, value, "the name of a header")?),
             "--max-body" => self.max_body = parsed(name, value, "a number of bytes")?,
-            "--max-ledgers" => self.max_ledgers = parsed(name, value, "a number")?,
+            "--max-ledgers" => self.max_ledgers = Some(parsed(name, value, "a number")?),
             "--ttl" => self.ttl = Duration::from_secs(parsed(name, value, "a number of seconds")?),
             _ => return Err(format!("there is no flag {name:?}; --help lists them")),
         }
         Ok(())
     }
 
-    /// Sets up the layer as the flags say.
-    pub(crate) fn tuned(&self, layer: Builder) -> Builder {
+    /// Sets up the layer as the flags say, with this hash key or one for this process alone.
+    pub(crate) fn tuned(&self, layer: Builder, key: Option<HashKey>) -> Builder {
+        let layer = match key {
+            Some(key) => layer.hash_key(key),
+            None => layer,
+        };
         let layer = layer
             .heal(self.heal)
             .fallback(self.fallback)
@@ -152,10 +203,13 @@ impl Flags {
     }
 }
 
-const TAKE_A_VALUE: [&str; 11] = [
+const TAKE_A_VALUE: [&str; 14] = [
     "--listen",
     "--upstream",
     "--store",
+    "--store-prefix",
+    "--key-file",
+    "--seal-key-file",
     "--heal",
     "--fallback",
     "--reasoning-placeholder",

@@ -4,6 +4,8 @@
 //! cargo run --release --example gateway -- --listen 127.0.0.1:8080
 //! ```
 //!
+//! The stores on a server and on disk take features: `--features redis,disk`.
+//!
 //! Point a client at `http://127.0.0.1:8080` instead of the provider. `--help` lists the flags.
 //!
 //! The gateway holds no credentials and authenticates nobody: callers bring their own keys, and are told
@@ -16,7 +18,11 @@ mod headers;
 mod own;
 mod proxy;
 mod public;
+mod replay;
 mod serve;
+#[cfg(feature = "redis")]
+mod server;
+mod store;
 mod upstream;
 
 use std::{
@@ -34,14 +40,12 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_http::trace::{DefaultOnResponse, TraceLayer};
-use tower_reasoning_replay::{MemoryStore, ReplayLayer};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use self::{
     flags::{Asked, Flags, HELP},
-    own::Replay,
-    proxy::{Client, boxed, https_client},
+    replay::Replay,
     serve::{Stop, serve},
 };
 
@@ -55,14 +59,19 @@ async fn main() -> ExitCode {
         }
         Err(reason) => return bad_flags(&reason),
     };
-    // The bounds are given by flags, so what is wrong with them is wrong with a flag.
-    let (client, replay) = match client(&flags) {
-        Ok(client) => client,
-        Err(error) => return bad_flags(&error.to_string()),
-    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(stderr().is_terminal()).with_writer(stderr).init();
-    match run(flags, client, replay).await {
+    let flags = Arc::new(flags);
+    // The bounds, files and keys are given by flags, so what is wrong with them is wrong with a flag.
+    let replay = match Replay::start(flags.clone()).await {
+        Ok(replay) => replay,
+        Err(error) => return bad_flags(&error.to_string()),
+    };
+    let ended = run(flags, replay.clone()).await;
+    if let Some(store) = replay.store() {
+        store.flush().await;
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gateway: {error}");
@@ -76,31 +85,17 @@ fn bad_flags(reason: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The client that talks to the upstreams.
-fn client(flags: &Flags) -> Result<(Client, Option<Replay>), Box<dyn StdError>> {
-    if !flags.replay {
-        return Ok((boxed(https_client()), None));
-    }
-    let client = https_client();
-    // The three lines.
-    let store = MemoryStore::builder().max_ledgers(flags.max_ledgers).time_to_live(flags.ttl).build()?;
-    let replay = flags.tuned(ReplayLayer::builder(store.clone())).build_layer()?;
-    let client = ServiceBuilder::new().layer(replay.clone()).service(client);
-
-    Ok((boxed(client), Some(Replay { engine: replay.engine().clone(), store })))
-}
-
-async fn run(flags: Flags, client: Client, replay: Option<Replay>) -> Result<(), Box<dyn StdError>> {
-    let own = own::router(replay);
-    let upstreams = Arc::new(flags.upstreams);
+async fn run(flags: Arc<Flags>, replay: Replay) -> Result<(), Box<dyn StdError>> {
+    let listen = flags.listen;
+    let own = own::router(replay.clone());
     let gateway = move |request: Request<Incoming>| {
-        let (own, client, upstreams) = (own.clone(), client.clone(), upstreams.clone());
+        let (own, replay, flags) = (own.clone(), replay.clone(), flags.clone());
         let request = request.map(Body::new);
         async move {
             if own::is_own(request.uri().path()) {
                 own.oneshot(request).await
             } else {
-                Ok::<_, Infallible>(proxy::forward(client, &upstreams, request).await)
+                Ok::<_, Infallible>(proxy::forward(replay.client(), &flags.upstreams, request).await)
             }
         }
     };
@@ -109,7 +104,6 @@ async fn run(flags: Flags, client: Client, replay: Option<Replay>) -> Result<(),
     let gateway = ServiceBuilder::new().layer(trace).service_fn(gateway);
 
     let stop = Stop::new()?;
-    let listen = flags.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     writeln!(stdout(), "listening on {}", listener.local_addr()?)?;
     stdout().flush()?;
