@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The strict fake of a family.
-enum Provider {
+pub(crate) enum Provider {
     Messages(AnthropicProvider),
     Responses(ResponsesProvider),
     Chat(ChatProvider),
@@ -36,7 +36,7 @@ macro_rules! of {
 }
 
 impl Provider {
-    fn new(family: Family) -> Self {
+    pub(crate) fn new(family: Family) -> Self {
         match family {
             Family::Messages => Self::Messages(AnthropicProvider::new()),
             Family::Responses => Self::Responses(ResponsesProvider::new()),
@@ -44,7 +44,7 @@ impl Provider {
         }
     }
 
-    async fn serve(&self) -> SocketAddr {
+    pub(crate) async fn serve(&self) -> SocketAddr {
         of!(self, provider => serve(provider).await)
     }
 
@@ -52,12 +52,12 @@ impl Provider {
         of!(self, provider => (provider.accepted(), provider.refused()))
     }
 
-    fn requests(&self) -> Vec<Recorded> {
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
         of!(self, provider => provider.requests())
     }
 
     /// Every piece of state that was issued.
-    fn issued(&self) -> Vec<String> {
+    pub(crate) fn issued(&self) -> Vec<String> {
         match self {
             Self::Messages(provider) => provider.issued().into_iter().map(|issued| issued.signature).collect(),
             Self::Responses(provider) => provider.issued().into_iter().map(|issued| issued.encrypted_content).collect(),
@@ -78,7 +78,7 @@ impl Provider {
 }
 
 /// The value of a counter of a dialect.
-async fn counted(gateway: &Gateway, family: Family, event: &str) -> usize {
+pub(crate) async fn counted(gateway: &Gateway, family: Family, event: &str) -> usize {
     let metrics = get(gateway.address, "/metrics").await;
     let series = format!("dialect=\"{}\",event=\"{event}\"", family.name());
     let line = metrics.text().lines().find(|line| line.contains(&series)).unwrap();

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod client;
+#[cfg(feature = "disk")]
+mod disk;
 mod families;
 mod family;
 mod operations;
@@ -10,7 +12,16 @@ mod process;
 #[path = "../../examples/gateway/public.rs"]
 mod public;
 mod replay;
+#[cfg(feature = "redis")]
+mod replicas;
 mod routing;
+/// The part of the tests of the store that starts a server.
+#[cfg(feature = "redis")]
+#[allow(dead_code, reason = "made for more than what is told here")]
+#[path = "../redis/server.rs"]
+mod server;
+#[cfg(any(feature = "disk", feature = "redis"))]
+mod stores;
 mod streaming;
 mod transparency;
 mod upstream;

@@ -31,7 +31,7 @@ async fn own_paths_are_answered_and_never_forwarded() {
 }
 
 /// Checks the text format, and returns the names of the families.
-fn families(text: &str) -> Vec<&str> {
+pub(crate) fn families(text: &str) -> Vec<&str> {
     assert!(text.ends_with('\n'));
     let mut families = Vec::new();
     let mut series = Vec::new();

@@ -12,6 +12,9 @@ use std::{
 /// Everything that our own code and tower-http log.
 const LOG: &str = "info,gateway=trace,tower_reasoning_replay=trace,tower_http=trace";
 
+/// Where the gateway takes its hash key from if no flag gives one.
+const KEY_VARIABLE: &str = "REPLAY_KEY";
+
 fn command() -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
@@ -22,13 +25,18 @@ fn command() -> Command {
         binary.display()
     );
     let mut command = Command::new(binary);
-    command.env("RUST_LOG", LOG);
+    command.env("RUST_LOG", LOG).env_remove(KEY_VARIABLE);
     command
 }
 
 /// Runs the gateway with flags that let it end at once.
 pub(crate) fn run(flags: &[&str]) -> Output {
     command().args(flags).stdin(Stdio::null()).output().unwrap()
+}
+
+/// As [`run`], with a hash key in the environment.
+pub(crate) fn run_with_key(key: &str, flags: &[&str]) -> Output {
+    command().env(KEY_VARIABLE, key).args(flags).stdin(Stdio::null()).output().unwrap()
 }
 
 /// A running gateway. Dropping it kills it.
@@ -50,7 +58,10 @@ pub(crate) struct Ended {
 impl Gateway {
     /// Starts it with these flags, on a port of its choice.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut command = command();
+        Self::spawn(command(), flags)
+    }
+
+    fn spawn(mut command: Command, flags: &[&str]) -> Self {
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -74,6 +85,22 @@ impl Gateway {
     pub(crate) fn before(upstream: SocketAddr, flags: &[&str]) -> Self {
         let upstream = format!("http://{upstream}");
         Self::start(&[&["--upstream", &upstream], flags].concat())
+    }
+
+    /// As [`before`](Self::before), with a hash key in the environment.
+    #[cfg(any(feature = "disk", feature = "redis"))]
+    pub(crate) fn with_key(key: &str, upstream: SocketAddr, flags: &[&str]) -> Self {
+        let mut command = command();
+        command.env(KEY_VARIABLE, key);
+        let upstream = format!("http://{upstream}");
+        Self::spawn(command, &[&["--upstream", &upstream], flags].concat())
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    #[cfg(any(feature = "disk", feature = "redis"))]
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn terminate(&self) {

@@ -214,7 +214,7 @@ async fn an_upstream_that_hangs_up_is_a_bad_gateway() {
 
 #[test]
 fn bad_flags_end_with_2_and_a_reason() {
-    let cases: [(&[&str], &str); 28] = [
+    let cases: [(&[&str], &str); 34] = [
         (&["--bogus"], "no flag \"--bogus\""),
         (&["--bogus=1"], "no flag \"--bogus\""),
         (&["stray-key-of-someone"], "an argument is no flag"),
@@ -228,7 +228,13 @@ fn bad_flags_end_with_2_and_a_reason() {
         (&["--upstream", "https://example.com/?key=hunter2"], "a query or a fragment"),
         (&["--upstream", "https://a.example", "--upstream", "https://b.example"], "has an upstream already"),
         (&["--upstream", "/a=https://a.example", "--upstream=/a/=https://b.example"], "has an upstream already"),
-        (&["--store", "redis://localhost"], "--store wants memory, not"),
+        (&["--store", "hunter2"], "--store: this is none of memory, redis://"),
+        (&["--store", "http://me:hunter2@localhost"], "--store: this is none of memory, redis://"),
+        (&["--store", "disk:"], "comes the path of a file"),
+        (&["--store-prefix", "mine:"], "--store-prefix is for a store on a server"),
+        (&["--seal-key-file", "seal"], "--seal-key-file is for a store on a server"),
+        (&["--key-file", "/no/such/folder/key"], "/no/such/folder/key could not be read or made"),
+        (&["--key-file"], "--key-file needs a value"),
         (&["--heal", "maybe"], "--heal wants on or off"),
         (&["--fallback", "sometimes"], "--fallback wants off or on-rejection or always"),
         (&["--reasoning-placeholder", "yes"], "--reasoning-placeholder wants on or off"),
@@ -263,6 +269,9 @@ fn help_lists_every_flag() {
         "--listen",
         "--upstream",
         "--store",
+        "--store-prefix",
+        "--key-file",
+        "--seal-key-file",
         "--heal",
         "--fallback",
         "--reasoning-placeholder",
@@ -276,6 +285,22 @@ fn help_lists_every_flag() {
     ];
     for flag in flags {
         assert!(help.contains(flag), "{flag}");
+    }
+}
+
+#[cfg(not(all(feature = "redis", feature = "disk")))]
+#[test]
+fn a_store_that_is_not_built_in_names_its_feature() {
+    let stores = [
+        ("redis://me:hunter2@localhost", "--features redis", cfg!(feature = "redis")),
+        ("rediss://me:hunter2@localhost", "--features redis", cfg!(feature = "redis")),
+        ("disk:hunter2", "--features disk", cfg!(feature = "disk")),
+    ];
+    for (store, advice, _) in stores.into_iter().filter(|(_, _, is_built_in)| !is_built_in) {
+        let output = run(&["--store", store]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(advice) && !said.contains("hunter2"), "{said}");
     }
 }
 
