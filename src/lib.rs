@@ -104,9 +104,22 @@
 //! of the response, and spawns nothing. A gateway with a client of its own uses it directly. The module
 //! [`engine`] has a whole exchange as an example.
 //!
+//! # Stores
+//!
+//! | store | for | a restart | several replicas |
+//! |---|---|---|---|
+//! | [`MemoryStore`] | one process | forgets all | no |
+//! | `store::DiskStore` (feature `disk`) | one process that restarts | keeps what was answered | no |
+//! | `store::RedisStore` (feature `redis`) | several replicas, on Redis or Valkey | keeps all | yes; a failover may lose the newest turns |
+//! | [`store::Layered`] | memory in front of another store | as the other | as the other |
+//!
+//! A store that fails costs replay, not requests, unless [`OnStoreError`] says otherwise. What outlives a process lies under a
+//! [`HashKey`](scope::HashKey) that has to be kept: [`HashKey::load_or_create`](scope::HashKey::load_or_create),
+//! [`HashKey::from_hex`](scope::HashKey::from_hex). It hides whose state it is; `store::Seal` encrypts what `RedisStore` keeps.
+//!
 //! # A store of one's own
 //!
-//! [`MemoryStore`] keeps ledgers in this process. Another store implements [`Store`]: load, append,
+//! Another store implements [`Store`]: load, append,
 //! remove, forget, clear. The module [`store`] has a complete one as an example, and
 //! `testing::store_contract` tells whether a store keeps the rules. A store that several processes share,
 //! or that outlives one, needs a [`hash_key`](engine::Builder::hash_key) that is the same everywhere:
@@ -141,7 +154,7 @@
 //!
 //! Everything is bounded: bodies, events, signatures, turns, ledgers, time. Over a bound a request or
 //! response passes through as it came; remembered turns go oldest first, whole. The bounds and their
-//! defaults are at [`engine::Builder`] and [`store::MemoryStoreBuilder`].
+//! defaults are at [`engine::Builder`] and [`store::MemoryStoreBuilder`], and at each other store.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
