@@ -253,8 +253,11 @@ impl Talk {
     }
 }
 
+/// Makes an engine and a body of this size.
+pub type Make = Box<dyn Fn(usize) -> (Engine, Bytes)>;
+
 /// Bodies that are made to be slow, by name, in so many pieces.
-pub fn adversarial(family: Family) -> Vec<(&'static str, [usize; 2], Box<dyn Fn(usize) -> (Engine, Bytes)>)> {
+pub fn adversarial(family: Family) -> Vec<(&'static str, [usize; 2], Make)> {
     let one = move || Talk::new(family, 1);
     let same = move |same_id: bool, same_args: bool| {
         move |count: usize| {

@@ -35,6 +35,7 @@ pub(crate) fn run(flags: &[&str]) -> Output {
 }
 
 /// As [`run`], with a hash key in the environment.
+#[cfg(any(feature = "disk", feature = "redis"))]
 pub(crate) fn run_with_key(key: &str, flags: &[&str]) -> Output {
     command().env(KEY_VARIABLE, key).args(flags).stdin(Stdio::null()).output().unwrap()
 }
