@@ -197,11 +197,12 @@ impl Work<'_> {
         let end = |at: usize| history.messages[message(at)].parts.end;
         let begins = |start: usize| self.restorer.around.before(start) == turn.context().before();
         let run = self.restorer.run_starts[message(*first)];
-        let start = if begins(message(*first)) { message(*first) } else { run };
+        // Everything that precedes a message is hashed only where it decides.
+        let start = if run == message(*first) || begins(message(*first)) { message(*first) } else { run };
         let start = history.messages[start].parts.start;
         // A few words of it may stand in any answer.
         let known_whole = || group.kept.last().is_some_and(|(last, _)| (start..end(*last)).all(is_known));
-        if !missing.is_empty() && !begins(message(*first)) && !begins(run) && !known_whole() {
+        if !missing.is_empty() && !known_whole() && !begins(message(*first)) && !begins(run) {
             return false;
         }
         missing.iter().all(|index| {
