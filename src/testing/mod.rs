@@ -6,3 +6,5 @@ pub mod gemini;
 mod provider;
 pub mod responses;
 pub mod store_contract;
+
+pub use self::provider::Script;

@@ -13,12 +13,14 @@ pub(crate) mod json;
 mod random;
 mod read;
 mod record;
+mod script;
 
 pub use self::{
     body::{ProviderBody, ProviderError},
     core::ProviderFuture,
     delivery::{Chunks, Gzip},
     record::Recorded,
+    script::Script,
 };
 pub(crate) use self::{
     core::{Answer, Core, Fake},

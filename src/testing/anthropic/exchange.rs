@@ -125,7 +125,7 @@ impl Anthropic {
         stream: bool,
     ) -> Answer {
         let turns = asked.runs.iter().filter(|run| run.assistant).count();
-        let turn = self.config.script.turn(body, turns);
+        let turn = self.config.script.turn(body, turns).unwrap_or_else(|| super::script::Turn::new([]));
         let mut blocks = emit::speak(&turn, asked, &verdict, context);
         let calls = blocks.iter().any(|block| matches!(block, Spoken::ToolUse { .. }));
         let stop_reason = turn.stop_reason.unwrap_or_else(|| if calls { "tool_use" } else { "end_turn" }.to_owned());

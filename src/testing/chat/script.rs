@@ -1,8 +1,8 @@
 //! What the model says.
 
-use std::{fmt, sync::Arc};
-
 use serde_json::{Value, json};
+
+use crate::testing::provider;
 
 /// What the model answers to each request.
 ///
@@ -20,39 +20,7 @@ use serde_json::{Value, json};
 /// ]);
 /// # let _ = script;
 /// ```
-#[derive(Clone)]
-pub struct Script(Source);
-
-type Choose = dyn Fn(&Value) -> Turn + Send + Sync;
-
-#[derive(Clone)]
-enum Source {
-    Turns(Arc<[Turn]>),
-    Choose(Arc<Choose>),
-}
-
-impl Script {
-    /// These turns, one after the other. Without any, every answer is empty.
-    #[must_use]
-    pub fn new(turns: impl IntoIterator<Item = Turn>) -> Self {
-        Self(Source::Turns(turns.into_iter().collect()))
-    }
-
-    /// Whatever `choose` makes of the request's body.
-    #[must_use]
-    pub fn from_fn(choose: impl Fn(&Value) -> Turn + Send + Sync + 'static) -> Self {
-        Self(Source::Choose(Arc::new(choose)))
-    }
-
-    pub(super) fn turn(&self, body: &Value, steps: usize) -> Turn {
-        match &self.0 {
-            Source::Turns(turns) => {
-                steps.checked_rem(turns.len()).and_then(|at| turns.get(at)).cloned().unwrap_or_else(Turn::empty)
-            }
-            Source::Choose(choose) => choose(body),
-        }
-    }
-}
+pub type Script = provider::Script<Turn>;
 
 /// A weather agent: one call, then two parallel calls, then an answer in two scripts.
 impl Default for Script {
@@ -74,15 +42,6 @@ impl Default for Script {
                 Say::text("It rains in \"Paris\" & the sun shines in 東京 (とうきょう): 24 °C.\nTake an umbrella."),
             ]),
         ])
-    }
-}
-
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Source::Turns(turns) => f.debug_tuple("Script").field(turns).finish(),
-            Source::Choose(_) => f.write_str("Script(closure)"),
-        }
     }
 }
 

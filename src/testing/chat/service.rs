@@ -148,7 +148,7 @@ impl Chat {
         if let Err(refusal) = verdict {
             return Err(Refused { refusal, asked: Some(Box::new(asked)) });
         }
-        let turn = self.config.script.turn(&body, asked.steps);
+        let turn = self.config.script.turn(&body, asked.steps).unwrap_or_else(super::script::Turn::empty);
         let maker = Maker {
             flavour,
             upstream,

@@ -154,6 +154,7 @@ impl Gemini {
         }
         let stream = method != Method::Generate;
         let turn = self.config.script.turn(asked.envelope, request::model_turns(&asked.contents));
+        let turn = turn.unwrap_or_else(super::script::Turn::empty);
         let mut events = emit::events(&turn, context, stream);
         let early = asked.end_early && stream;
         if early && let Some(end) = events.iter().position(|event| event.terminal) {

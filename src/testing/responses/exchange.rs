@@ -117,7 +117,7 @@ impl Responses {
                 (Answer::whole(StatusCode::OK, JSON, document), made)
             }
             Method::Create => {
-                let turn = self.config.script.turn(body, passed.model_turns);
+                let turn = self.config.script.turn(body, passed.model_turns).unwrap_or_else(super::script::Turn::empty);
                 if is_stream(body) {
                     let (events, made) = emit::stream(&frame, &turn, incoming.end_early);
                     (Answer::stream(self.sse(), events), made)
