@@ -90,11 +90,10 @@ impl Draft {
     ) -> Exchange {
         self.tolerance = history.and_then(|history| self.tolerance(history));
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        let header = self.tolerance.as_ref().map(|tolerance| tolerance.header);
         let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
         let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
         let could_miss = plan.withheld > 0
-            || (self.load_failed && plan.open)
+            || self.load_failed
             || [Wanted::EveryPart, Wanted::Reasoning].into_iter().any(|wanted| lacking(wanted) > 0);
         let (shared, name) = (&self.shared, self.watch.dialect());
         let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
@@ -106,7 +105,7 @@ impl Draft {
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
         self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
-        Exchange { draft: self, plan, patched, header, survey, could_miss, retry: Retry::Not }
+        Exchange { draft: self, plan, patched, survey, could_miss, retry: Retry::Not }
     }
 
     fn note(&self, plan: &Plan, sentinels: usize) {
@@ -175,8 +174,6 @@ pub struct Exchange {
     draft: Draft,
     plan: Plan,
     patched: Option<Bytes>,
-    /// What is added to a header because of the body.
-    header: Option<(&'static str, &'static str)>,
     survey: Option<Survey>,
     could_miss: bool,
     retry: Retry,
@@ -252,7 +249,7 @@ impl Exchange {
     /// Adds to the head what has to go with the body; call it once, before the request is sent. It changes nothing
     /// unless [`drop_mismatched_thoughts`](super::Builder::drop_mismatched_thoughts) is set.
     pub fn shape(&self, headers: &mut HeaderMap) {
-        let Some((name, value)) = self.header else { return };
+        let Some(Tolerance { header: (name, value), .. }) = self.draft.tolerance else { return };
         let lists = |held: &HeaderValue| held.to_str().is_ok_and(|held| held.split(',').any(|one| one.trim() == value));
         if !headers.get_all(name).iter().any(lists) {
             headers.append(name, HeaderValue::from_static(value));

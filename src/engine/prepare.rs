@@ -125,7 +125,7 @@ impl Prepare {
             }
             Some(Err(error)) => {
                 draft.load_failed(Some(&error));
-                Self::ready(draft.finish(&history, Plan::unknown(), survey))
+                Self::ready(draft.finish(&history, Plan::default(), survey))
             }
             None => {
                 drop(history);
@@ -161,11 +161,11 @@ impl Future for Prepare {
                             Some(Ok(ledger)) => draft.plan(&history, &Gaps::find(&history), &survey, ledger.as_deref()),
                             Some(Err(error)) => {
                                 draft.load_failed(Some(&error));
-                                Plan::unknown()
+                                Plan::default()
                             }
                             None => {
                                 draft.load_failed(None);
-                                Plan::unknown()
+                                Plan::default()
                             }
                         };
                         draft.finish(&history, plan, survey)
@@ -319,9 +319,7 @@ impl Draft {
             bound: self.is_bound(),
             tools: self.bound_tools(history),
         };
-        let mut plan = restorer.plan(ledger.unwrap_or(&empty));
-        plan.open = !gaps.is_empty();
-        plan
+        restorer.plan(ledger.unwrap_or(&empty))
     }
 
     pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {

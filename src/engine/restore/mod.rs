@@ -140,17 +140,10 @@ pub(crate) struct Plan {
     pub(crate) ambiguous: u32,
     /// Thoughts that are known and were not put back because nobody asked for them.
     pub(crate) withheld: u32,
-    /// There are places where state could be missing.
-    pub(crate) open: bool,
     pub(crate) inserted: Inserted,
 }
 
 impl Plan {
-    /// Nothing is put back because the store could not be asked.
-    pub(super) fn unknown() -> Self {
-        Self { open: true, ..Self::default() }
-    }
-
     /// The pieces of state that are put back.
     pub(super) fn placed(&self) -> impl Iterator<Item = &Placed> {
         self.edits.iter().flat_map(|edit| &edit.items)
