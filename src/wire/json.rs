@@ -13,6 +13,7 @@ use std::fmt;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2};
+use wide::u8x16;
 
 /// How deeply arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 128;
@@ -620,14 +621,16 @@ fn skip_string(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
 
 /// Like [`skip_string`], for long text.
 fn skip_text(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
-    let mut escaped = false;
+    let mut has_escape = false;
+    // Whether the block begins in the middle of an escape.
+    let mut inside = 0;
     let mut plain = 0;
-    'blocks: loop {
+    loop {
         let Some(block) = bytes.get(pos..).and_then(<[u8]>::first_chunk::<BLOCK>) else {
-            return skip_tail(bytes, pos, escaped);
+            return skip_tail(bytes, pos - inside as usize, has_escape);
         };
-        let mut hits = marks(block);
-        if hits == 0 {
+        let Marks { quotes, backslashes, controls } = Marks::of(block);
+        if quotes | backslashes | controls | inside == 0 {
             pos += BLOCK;
             plain += 1;
             if plain == PLAIN_BLOCKS {
@@ -637,24 +640,59 @@ fn skip_text(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
             continue;
         }
         plain = 0;
-        while hits != 0 {
-            let at = hits.trailing_zeros() as usize;
-            match block[at] {
-                b'"' => return Some((pos + at + 1, escaped)),
-                b'\\' => {
-                    escaped = true;
-                    let next = at + skip_escape(bytes, pos + at)?;
-                    if next >= BLOCK {
-                        pos += next;
-                        continue 'blocks;
-                    }
-                    hits &= u64::MAX << next;
-                }
-                _ => return None,
+        let escaped = escaped(backslashes, &mut inside);
+        let ends = quotes & !escaped;
+        // The bytes before the closing quote, or all.
+        let within = ends.wrapping_sub(1) & !ends;
+        if controls & within != 0 {
+            return None;
+        }
+        has_escape |= backslashes & within != 0;
+        let escaped = escaped & within;
+        if escaped != 0 {
+            let mut units = escaped & escape_letters(block, escaped, quotes | backslashes)?;
+            while units != 0 {
+                hex(&bytes[pos + units.trailing_zeros() as usize + 1..])?;
+                units &= units - 1;
             }
+        }
+        if ends != 0 {
+            return Some((pos + ends.trailing_zeros() as usize + 1, has_escape));
         }
         pos += BLOCK;
     }
+}
+
+/// Marks the bytes that a backslash escapes. `inside` says whether the first one is, and then whether the
+/// first one of the next block is.
+#[inline]
+fn escaped(backslashes: u64, inside: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let backslashes = backslashes & !*inside;
+    let follows = backslashes << 1 | *inside;
+    // A run of backslashes that begins at an odd place carries through to the byte behind it, so that its parity
+    // is told without going through it.
+    let odd_starts = backslashes & !EVEN & !follows;
+    let (carried, overflow) = odd_starts.overflowing_add(backslashes);
+    *inside = u64::from(overflow);
+    (EVEN ^ (carried << 1)) & follows
+}
+
+/// Checks the letters behind backslashes, and marks each `u`, escaped or not.
+#[inline]
+fn escape_letters(block: &[u8; BLOCK], escaped: u64, quotes_and_backslashes: u64) -> Option<u64> {
+    let mut letters = quotes_and_backslashes;
+    let mut units = 0;
+    for (index, bytes) in vectors(block) {
+        // Pairs of letters that differ in one bit are compared without it.
+        let pairs = (bytes & u8x16::splat(!0x08)).simd_eq(u8x16::splat(b'f'))
+            | (bytes & u8x16::splat(!0x10)).simd_eq(u8x16::splat(b'b'))
+            | (bytes & u8x16::splat(!0x01)).simd_eq(u8x16::splat(b't'));
+        let slash = bytes.simd_eq(u8x16::splat(b'/'));
+        letters |= mask(pairs | slash, index);
+        units |= mask(bytes.simd_eq(u8x16::splat(b'u')), index);
+    }
+    (escaped & !letters == 0).then_some(units)
 }
 
 /// Like [`skip_string`], near the end of the text.
@@ -697,24 +735,41 @@ const WORDS: usize = 4;
 /// How many bytes are looked at together.
 const BLOCK: usize = 64;
 
+/// How many bytes of them are compared at once.
+const VECTOR: usize = 16;
+
 /// After how many blocks without a mark `memchr` is worth its call.
 const PLAIN_BLOCKS: usize = 2;
 
-/// Marks the bytes of a block that are a quote, a backslash or a control character.
+/// The bytes of a block that mean something in a string, one bit for each.
+struct Marks {
+    quotes: u64,
+    backslashes: u64,
+    controls: u64,
+}
+
+impl Marks {
+    #[inline]
+    fn of(block: &[u8; BLOCK]) -> Self {
+        let mut marks = Self { quotes: 0, backslashes: 0, controls: 0 };
+        for (index, bytes) in vectors(block) {
+            marks.quotes |= mask(bytes.simd_eq(u8x16::splat(b'"')), index);
+            marks.backslashes |= mask(bytes.simd_eq(u8x16::splat(b'\\')), index);
+            marks.controls |= mask(bytes.min(u8x16::splat(0x1f)).simd_eq(bytes), index);
+        }
+        marks
+    }
+}
+
 #[inline]
-fn marks(block: &[u8; BLOCK]) -> u64 {
-    // The compiler makes vectors of this loop.
-    let mut flags = [0; BLOCK];
-    for (flag, &byte) in flags.iter_mut().zip(block) {
-        *flag = u8::from((byte == b'"') | (byte == b'\\') | (byte < 0x20));
-    }
-    let mut marks = 0;
-    for (index, word) in flags.as_chunks::<8>().0.iter().enumerate() {
-        // Gathers the lowest bit of each byte in the highest byte.
-        let bits = u64::from_le_bytes(*word).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        marks |= bits << (8 * index);
-    }
-    marks
+fn vectors(block: &[u8; BLOCK]) -> impl Iterator<Item = (usize, u8x16)> {
+    block.as_chunks::<VECTOR>().0.iter().map(|bytes| u8x16::new(*bytes)).enumerate()
+}
+
+/// The bits of a vector of a block.
+#[inline]
+fn mask(vector: u8x16, index: usize) -> u64 {
+    u64::from(vector.to_bitmask()) << (VECTOR * index)
 }
 
 /// Marks the bytes of a word that are a quote, a backslash or a control character, by their highest
