@@ -24,8 +24,8 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Tolerance, Wanted},
-    ledger::{ItemRef, Premise, TurnId, matcher::Strictness},
+    dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Tolerance, ToolDefaults, Wanted},
+    ledger::{Context, ItemRef, Premise, TurnId, matcher::Strictness},
     scope::Scope,
     wire::patch::Patch,
 };
@@ -105,7 +105,7 @@ impl Draft {
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
         self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
-        Exchange { draft: self, plan, patched, survey, could_miss, retry: Retry::Not }
+        Exchange { draft: self, plan, patched, survey, settled: None, could_miss, retry: Retry::Not }
     }
 
     fn note(&self, plan: &Plan, sentinels: usize) {
@@ -174,9 +174,19 @@ pub struct Exchange {
     draft: Draft,
     plan: Plan,
     patched: Option<Bytes>,
+    /// What was hashed of the history while the request was prepared.
     survey: Option<Survey>,
+    settled: Option<Settled>,
     could_miss: bool,
     retry: Retry,
+}
+
+/// What has to be known of a request once its answer comes.
+struct Settled {
+    context: Context,
+    stood: Box<[u32]>,
+    defaults: Arc<ToolDefaults>,
+    premise: Option<Premise>,
 }
 
 /// How far a second attempt has come.
@@ -314,10 +324,23 @@ impl Exchange {
     /// Works out what has to be known of the request once its answer comes. Call it while waiting for
     /// the answer, so that the answer need not wait for it; it changes nothing else.
     pub fn settle(&mut self) {
-        let draft = &self.draft;
-        if self.survey.is_none() && draft.scope.is_some() && !draft.watch.is_count() {
-            self.survey = draft.history(&draft.original).map(|history| Survey::new(&history, draft.key()));
+        if self.settled.is_none() && self.draft.scope.is_some() && !self.draft.watch.is_count() {
+            self.settled = self.settled();
         }
+    }
+
+    fn settled(&mut self) -> Option<Settled> {
+        let draft = &self.draft;
+        let history = draft.history(&draft.original)?;
+        let survey = self.survey.take().unwrap_or_else(|| Survey::new(&history, draft.key()));
+        let mut stood: Vec<u32> = survey.standing().map(stood_digest).collect();
+        stood.sort_unstable();
+        Some(Settled {
+            context: survey.context(),
+            stood: stood.into(),
+            defaults: Arc::new(draft.defaults(&history)),
+            premise: self.premise(&history),
+        })
     }
 
     fn observer(&mut self, head: &response::Parts) -> Option<Observer> {
@@ -327,8 +350,8 @@ impl Exchange {
             draft.report.unobserved(Unobserved::NoAnswer);
             return None;
         }
-        let history = draft.history(&draft.original)?;
-        let survey = self.survey.take().unwrap_or_else(|| Survey::new(&history, draft.key()));
+        let settled = self.settled.take().or_else(|| self.settled())?;
+        let draft = &self.draft;
         let config = &draft.shared.config;
         let limits = RecorderLimits {
             min_state: MIN_SIGNATURE,
@@ -336,19 +359,16 @@ impl Exchange {
             max_parts: MAX_PARTS,
             max_bytes: config.max_turn,
         };
-        let defaults = Arc::new(draft.defaults(&history));
-        let mut stood: Vec<u32> = survey.standing().map(stood_digest).collect();
-        stood.sort_unstable();
         let parts = ObserverParts {
             dialect: draft.watch.dialect,
             scope,
             report: draft.report.clone(),
-            recorder: draft.watch.dialect.recorder(&draft.model, draft.key(), limits, defaults),
+            recorder: draft.watch.dialect.recorder(&draft.model, draft.key(), limits, settled.defaults),
             id: turn_id(),
-            context: survey.context(),
-            premise: self.premise(&history),
+            context: settled.context,
+            premise: settled.premise,
             told_by: draft.fallback_scope,
-            stood: stood.into(),
+            stood: settled.stood,
             put_in: self.plan.placed().map(PutIn::from).collect(),
         };
         Some(Observer::new(&draft.shared, parts, &head.headers))
@@ -594,6 +614,8 @@ impl Exchange {
         }
         self.patched = patched;
         self.retry = Retry::Sent { learns };
+        // What precedes the answer may be something else now.
+        self.settled = None;
         self.count(Event::Retried);
         self.draft.shared.counters.add(self.draft.watch.dialect(), Event::Sentinel, sentinels as u64);
         let restored = u32::try_from(self.plan.placed().count()).unwrap_or(u32::MAX);

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use polyval::Polyval;
+
 use super::{
     Scope,
     provenance::{Account, Origin, Provider},
@@ -44,7 +46,11 @@ use crate::fresh;
 /// # Ok::<(), tower_reasoning_replay::scope::KeyError>(())
 /// ```
 #[derive(Clone)]
-pub struct HashKey([u8; 32]);
+pub struct HashKey {
+    bytes: [u8; 32],
+    /// Compresses long content before it is hashed, under a key of its own.
+    compressor: Polyval,
+}
 
 impl HashKey {
     /// A key drawn from the randomness of the operating system.
@@ -55,7 +61,7 @@ impl HashKey {
     pub fn random() -> Result<Self, KeyError> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(|error| KeyError::no_randomness(error.to_string()))?;
-        Ok(Self(key))
+        Ok(Self::from_bytes(key))
     }
 
     /// The key of 64 hexadecimal digits, in either case, as `openssl rand -hex 32` prints them. White space around them
@@ -111,7 +117,7 @@ impl HashKey {
             };
             *byte = high << 4 | low;
         }
-        Ok(Self(key))
+        Ok(Self::from_bytes(key))
     }
 
     fn read(path: &Path, file: File) -> Result<Self, KeyError> {
@@ -142,7 +148,7 @@ impl HashKey {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(path)?;
-        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits = self.bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let mut hex: String = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
         hex.push('\n');
         file.write_all(hex.as_bytes())?;
@@ -152,17 +158,24 @@ impl HashKey {
     /// The key of these bytes. They should be random and kept secret.
     #[must_use]
     pub fn from_bytes(key: [u8; 32]) -> Self {
-        Self(key)
+        let compression = blake3::keyed_hash(&key, b"tower-reasoning-replay 2026 compression");
+        let mut half = polyval::Key::default();
+        half.copy_from_slice(&compression.as_bytes()[..16]);
+        Self { bytes: key, compressor: Polyval::new(&half) }
     }
 
     /// The bytes, to key other hashes.
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
+    }
+
+    pub(crate) fn compressor(&self) -> &Polyval {
+        &self.compressor
     }
 
     /// The scope of a request.
     pub(crate) fn scope(&self, input: &ScopeInput<'_>) -> Scope {
-        let mut fold = Fold(blake3::Hasher::new_keyed(&self.0));
+        let mut fold = Fold(blake3::Hasher::new_keyed(&self.bytes));
         fold.0.update(b"tower-reasoning-replay scope 1");
         match input.tenant {
             TenantOf::Named(name) => {
@@ -330,13 +343,15 @@ impl Fold {
 mod tests {
     use std::{collections::HashMap, fs};
 
+    use std::sync::LazyLock;
+
     use http::{HeaderName, Request, request::Parts};
     use proptest::prelude::*;
 
     use super::*;
     use crate::scope::{Provenance, Session, SessionSources, Tenant, provenance, session, tenant};
 
-    const KEY: HashKey = HashKey([7; 32]);
+    static KEY: LazyLock<HashKey> = LazyLock::new(|| HashKey::from_bytes([7; 32]));
 
     /// The scope of a request to this model, as the engine takes it.
     fn scope(parts: &Parts, model: &str) -> Scope {
@@ -457,8 +472,11 @@ mod tests {
         let named = session(&parts, &[], &SessionSources::default()).unwrap();
         let session = SessionOf::Named(&named);
         let input = ScopeInput { tenant: &tenant, origin: &origin, model: "secret", session };
-        let shown =
-            format!("{input:?}{session:?}{:?}{:?}", HashKey([115; 32]), KeyError::no_randomness("gone".to_owned()));
+        let shown = format!(
+            "{input:?}{session:?}{:?}{:?}",
+            HashKey::from_bytes([115; 32]),
+            KeyError::no_randomness("gone".to_owned())
+        );
         assert!(!shown.contains("secret") && !shown.contains("115"), "{shown}");
     }
 
