@@ -163,6 +163,7 @@ mod dialect;
 pub mod engine;
 mod fresh;
 mod future;
+pub mod guide;
 mod layer;
 pub mod ledger;
 pub mod scope;
