@@ -35,6 +35,34 @@ impl<B: Body> RequestBody<B> {
         Self { untouched: Some(body), ..Self::frames(VecDeque::new()) }
     }
 
+    /// A copy of what is left of the body, if all of that is in memory: it shares the bytes. A body that was
+    /// patched, or read to its end, is; one that was never read, is longer than the limit, or failed, is not.
+    ///
+    /// Retry and redirect policies inside of the layer need it, whatever the kind of body:
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_reasoning_replay::RequestBody;
+    ///
+    /// fn clone_request<B: http_body::Body>(request: &Request<RequestBody<B>>) -> Option<Request<RequestBody<B>>> {
+    ///     let mut clone = Request::new(request.body().try_clone()?);
+    ///     *clone.method_mut() = request.method().clone();
+    ///     *clone.uri_mut() = request.uri().clone();
+    ///     *clone.version_mut() = request.version();
+    ///     *clone.headers_mut() = request.headers().clone();
+    ///     *clone.extensions_mut() = request.extensions().clone();
+    ///     Some(clone)
+    /// }
+    /// # let request = Request::new(RequestBody::<http_body_util::Full<bytes::Bytes>>::default());
+    /// # assert!(clone_request(&request).is_some());
+    /// ```
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        let is_held =
+            self.untouched.as_ref().is_none_or(Body::is_end_stream) && self.rest.is_none() && self.error.is_none();
+        is_held.then(|| Self { trailers: self.trailers.clone(), ..Self::frames(self.frames.clone()) })
+    }
+
     fn frames(frames: VecDeque<Bytes>) -> Self {
         Self { untouched: None, frames, rest: None, trailers: None, error: None }
     }
@@ -48,6 +76,23 @@ impl<B: Body> RequestBody<B> {
 impl<B: Body> Default for RequestBody<B> {
     fn default() -> Self {
         Self::whole(Bytes::new())
+    }
+}
+
+/// Where the caller's body can be cloned. [`try_clone`](RequestBody::try_clone) asks nothing of it.
+impl<B> Clone for RequestBody<B>
+where
+    B: Body + Clone,
+    B::Error: Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            untouched: self.untouched.clone(),
+            frames: self.frames.clone(),
+            rest: self.rest.clone(),
+            trailers: self.trailers.clone(),
+            error: self.error.clone(),
+        }
     }
 }
 

@@ -54,6 +54,8 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! The [guide](crate::guide::engine) has clients, filters and pipelines with all that can go wrong.
 
 mod commit;
 mod config;
@@ -263,8 +265,9 @@ impl Engine {
         &self.0.store
     }
 
-    /// How long the end of a response waits for the store.
-    pub(crate) fn commit_wait(&self) -> Duration {
+    /// How long the piece with the end of a response is to be held until the turn is stored. Default: 250 ms.
+    #[must_use]
+    pub fn commit_wait(&self) -> Duration {
         self.0.config.commit_wait
     }
 

@@ -25,7 +25,8 @@ use crate::{
 /// to be remembered.
 ///
 /// [`feed`](Self::feed) it every piece of the body before that is passed on, then tell it how the body
-/// ended: [`finish`](Self::finish) or [`interrupted`](Self::interrupted).
+/// ended: [`finish`](Self::finish) or [`interrupted`](Self::interrupted). A pipeline that has events and not bytes
+/// gives it those, with [`feed_event`](Self::feed_event).
 ///
 /// # Limits
 ///
@@ -156,6 +157,21 @@ impl Observer {
         }
         if !self.over {
             self.framing = framing;
+        }
+        self.commit(change)
+    }
+
+    /// Takes in one event of a stream that was cut into events before: the data of a server-sent event, or an element
+    /// of a streamed array, without its framing. A whole JSON answer is one such event. A commit that it gives is
+    /// to be run before the event is passed on.
+    ///
+    /// It leads to the same turn as [`feed`](Self::feed) of the framed bytes. Do not mix the two for one response.
+    pub fn feed_event(&mut self, data: &[u8]) -> Option<Commit> {
+        let mut change = Change::default();
+        if data.len() > self.shared.config.max_event {
+            self.give_up(Unobserved::TooLarge);
+        } else {
+            self.event(document(data), &mut change);
         }
         self.commit(change)
     }
@@ -390,6 +406,7 @@ mod tests {
 
     use bytes::Bytes;
 
+    use super::Observer;
     use crate::{Engine, MemoryStore, engine::Answer, scope::Session};
 
     fn now<F: Future>(future: F) -> F::Output {
@@ -401,8 +418,30 @@ mod tests {
 
     /// How many turns and items are stored of a response that comes in pieces of this size.
     fn stored(response: &str, size: usize) -> (usize, usize) {
+        observed(|observer| {
+            for piece in response.as_bytes().chunks(size) {
+                if let Some(commit) = observer.feed(piece) {
+                    now(commit.run());
+                }
+            }
+        })
+    }
+
+    /// How many turns and items are stored of a response whose events come one by one.
+    fn stored_of_events(events: &[&str]) -> (usize, usize) {
+        observed(|observer| {
+            for event in events {
+                if let Some(commit) = observer.feed_event(event.as_bytes()) {
+                    now(commit.run());
+                }
+            }
+        })
+    }
+
+    /// How many turns and items are stored of what the observer is given.
+    fn observed(give: impl FnOnce(&mut Observer)) -> (usize, usize) {
         let store = MemoryStore::new();
-        let engine = Engine::builder(store.clone()).build().unwrap();
+        let engine = Engine::builder(store.clone()).max_event(1 << 10).build().unwrap();
         let request = http::Request::post("https://generativelanguage.googleapis.com/v1/models/m:generateContent");
         let mut head = request.body(()).unwrap().into_parts().0;
         head.extensions.insert(Session::new("s"));
@@ -410,11 +449,7 @@ mod tests {
         let mut exchange = now(engine.prepare(engine.watch(&head).unwrap(), &head, body));
         let answer = http::Response::new(()).into_parts().0;
         let Answer::Observe(mut observer) = exchange.answer(&answer) else { panic!("a success is observed") };
-        for piece in response.as_bytes().chunks(size) {
-            if let Some(commit) = observer.feed(piece) {
-                now(commit.run());
-            }
-        }
+        give(&mut observer);
         if let Some(commit) = observer.finish() {
             now(commit.run());
         }
@@ -465,5 +500,34 @@ mod tests {
         for size in [1, 7, response.len()] {
             assert_eq!(stored(&response, size), (1, 2), "in pieces of {size}");
         }
+    }
+
+    /// Whoever has cut the stream into events learns what the bytes would have taught.
+    #[test]
+    fn an_event_without_its_frame_counts_as_one_with_it() {
+        let turn = TURN.strip_prefix("data: ").unwrap().trim_end();
+        let error = "{\"error\":{\"code\":500}}";
+        let long = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 10));
+        for events in [
+            &[turn][..],
+            &[turn, "[DONE]"],
+            &["", turn, "nonsense"],
+            &[turn, error],
+            &[error, turn],
+            &[&turn.replace("STOP", "")],
+            &[&turn.replace(",\"finishReason\":\"STOP\"", "")],
+            &[&long, turn],
+            &[turn, &long],
+            &[&format!("{turn}\n{{")],
+        ] {
+            let lines = |event: &str| format!("data: {}\n\n", event.replace('\n', "\ndata: "));
+            let framed: String = events.iter().map(|event| lines(event)).collect();
+            for size in [1, 7, framed.len()] {
+                assert_eq!(stored_of_events(events), stored(&framed, size), "{events:?} in pieces of {size}");
+            }
+        }
+        assert_eq!(stored_of_events(&[turn]), (1, 2));
+        assert_eq!(stored_of_events(&[turn, error]), (0, 0));
+        assert_eq!(stored_of_events(&[&long, turn]), (0, 0));
     }
 }
