@@ -76,6 +76,7 @@
 //!
 //! | module | what it holds | what it does not know |
 //! |---|---|---|
+//! | [`guide`] | pages to read, with examples | |
 //! | [`engine`] | one exchange without I/O, configuration, counters, reports | sockets, tasks |
 //! | [`body`] | the bodies that the layer hands on | replay |
 //! | [`scope`] | tenant, provenance, session: who a request belongs to | content |
@@ -102,7 +103,7 @@
 //!
 //! [`Engine`] is all of replay without I/O: it takes [`http::request::Parts`], [`bytes::Bytes`] and pieces
 //! of the response, and spawns nothing. A gateway with a client of its own uses it directly. The module
-//! [`engine`] has a whole exchange as an example.
+//! [`engine`] has a whole exchange as an example, and the [guide](guide::engine) shows clients, filters and pipelines.
 //!
 //! # Stores
 //!
