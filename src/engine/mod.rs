@@ -58,7 +58,7 @@
 //! The [guide](crate::guide::engine) has clients, filters and pipelines with all that can go wrong.
 
 mod commit;
-mod config;
+pub(crate) mod config;
 mod counters;
 mod exchange;
 mod observer;

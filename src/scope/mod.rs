@@ -20,9 +20,9 @@
 //! ```
 
 mod key;
-mod provenance;
-mod session;
-mod tenant;
+pub(crate) mod provenance;
+pub(crate) mod session;
+pub(crate) mod tenant;
 
 use std::fmt;
 

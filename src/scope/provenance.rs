@@ -4,6 +4,9 @@ use http::{HeaderMap, header::HOST, request::Parts, uri::Authority};
 
 use super::tenant::Credential;
 
+/// The headers that name an account with the provider.
+pub(crate) const ACCOUNTS: [&str; 2] = ["chatgpt-account-id", "openai-organization"];
+
 /// Where the state of a conversation comes from and can be read.
 ///
 /// State is opaque outside the provider that issued it, and some providers bind it to an account. A gateway
@@ -116,8 +119,7 @@ pub(crate) fn provenance(parts: &Parts, binds_account: bool) -> Origin {
 }
 
 fn account(parts: &Parts) -> Account {
-    const HEADERS: [&str; 2] = ["chatgpt-account-id", "openai-organization"];
-    let by_header = HEADERS.iter().find_map(|&header| {
+    let by_header = ACCOUNTS.iter().find_map(|&header| {
         let value = first_value(&parts.headers, header)?;
         Some(Account::Header(header, value.to_vec()))
     });

@@ -9,9 +9,59 @@ const LONGEST_ID: usize = 256;
 /// The longest member of a body in which a session is looked for, in bytes.
 const LONGEST_MEMBER: usize = 4 << 10;
 
+/// The headers in which known clients name their session, in order of trust.
+pub(crate) const HEADERS: [&str; 26] = [
+    "x-claude-code-session-id",
+    "session-id",
+    "session_id",
+    "x-session-id",
+    "x_session_id",
+    "thread-id",
+    "thread_id",
+    "conversation-id",
+    "conversation_id",
+    "x-codex-window-id",
+    "x-client-request-id",
+    "x-session-affinity",
+    "x-opencode-session",
+    "x-roo-task-id",
+    "x-kilo-session",
+    "x-kilocode-taskid",
+    "x-task-id",
+    "x-client-session-id",
+    "x-openwebui-chat-id",
+    "x-litellm-session-id",
+    "helicone-session-id",
+    "x-hermes-session-id",
+    "x-continue-session-id",
+    "x-affinity",
+    "x-deepseek-harness-session-id",
+    "x-grok-conv-id",
+];
+
+/// The fields of the body in which they do.
+pub(crate) const FIELDS: [&str; 16] = [
+    "request.sessionId",
+    "request.session_id",
+    "session_id",
+    "sessionId",
+    "conversation_id",
+    "conversationId",
+    "metadata.session_id",
+    "metadata.cursorConversationId",
+    "metadata.conversation_id",
+    "metadata.conversationId",
+    "client_metadata.session_id",
+    "client_metadata.thread_id",
+    "metadata.user_id",
+    "user_prompt_id",
+    "conversation",
+    "prompt_cache_key",
+];
+
 /// The headers that tell apart the agents of one session.
 /// [Claude Code](https://code.claude.com/docs/en/llm-gateway) and Codex send them.
-const AGENTS: [&str; 2] = ["x-claude-code-agent-id", "x-openai-subagent"];
+pub(crate) const AGENTS: [&str; 2] = ["x-claude-code-agent-id", "x-openai-subagent"];
 
 /// Names one conversation: what a gateway that knows better than the client puts into the extensions of a
 /// request.
@@ -303,52 +353,6 @@ impl SessionSources {
 
 impl Default for SessionSources {
     fn default() -> Self {
-        const HEADERS: [&str; 26] = [
-            "x-claude-code-session-id",
-            "session-id",
-            "session_id",
-            "x-session-id",
-            "x_session_id",
-            "thread-id",
-            "thread_id",
-            "conversation-id",
-            "conversation_id",
-            "x-codex-window-id",
-            "x-client-request-id",
-            "x-session-affinity",
-            "x-opencode-session",
-            "x-roo-task-id",
-            "x-kilo-session",
-            "x-kilocode-taskid",
-            "x-task-id",
-            "x-client-session-id",
-            "x-openwebui-chat-id",
-            "x-litellm-session-id",
-            "helicone-session-id",
-            "x-hermes-session-id",
-            "x-continue-session-id",
-            "x-affinity",
-            "x-deepseek-harness-session-id",
-            "x-grok-conv-id",
-        ];
-        const FIELDS: [&str; 16] = [
-            "request.sessionId",
-            "request.session_id",
-            "session_id",
-            "sessionId",
-            "conversation_id",
-            "conversationId",
-            "metadata.session_id",
-            "metadata.cursorConversationId",
-            "metadata.conversation_id",
-            "metadata.conversationId",
-            "client_metadata.session_id",
-            "client_metadata.thread_id",
-            "metadata.user_id",
-            "user_prompt_id",
-            "conversation",
-            "prompt_cache_key",
-        ];
         Self::none().replace_headers(HEADERS.map(HeaderName::from_static)).replace_fields(FIELDS)
     }
 }

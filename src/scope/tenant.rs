@@ -2,6 +2,9 @@ use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request::Parts};
 
+/// The headers that hold nothing but a credential; `api-key` is Azure's.
+pub(crate) const KEYS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
+
 /// Who calls the gateway. Two tenants never share anything.
 ///
 /// A gateway that authenticates its callers itself, shares or rotates upstream keys, or uses short-lived
@@ -97,8 +100,6 @@ impl Credential {
     ///
     /// All of them count, not only the first: gateways put one constant key beside the caller's own.
     pub(super) fn of(parts: &Parts) -> Option<Self> {
-        // `api-key` is Azure's.
-        const KEYS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
         let mut hash = blake3::Hasher::new_derive_key("tower-reasoning-replay 2026 credential");
         let mut found = false;
         let mut take = |kind: &str, scheme: &[u8], secret: &[u8]| {
