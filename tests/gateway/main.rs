@@ -2,10 +2,14 @@
 #![cfg(test)]
 
 mod client;
+#[cfg(all(feature = "disk", feature = "redis"))]
+mod dashboard;
 #[cfg(feature = "disk")]
 mod disk;
 mod families;
 mod family;
+#[cfg(feature = "redis")]
+mod log;
 mod operations;
 mod process;
 /// The part of the example that names public hosts: no test may ask them.
