@@ -14,7 +14,8 @@
 //! | the format of what stores keep, as below | the module `testing`: it follows the providers, and may break in a minor version |
 //!
 //! Types of other crates in the public API, on purpose: `bytes`, `http`, `http-body`, `tower-layer`, `tower-service`; `redis` with the
-//! feature of that name. A new major version of one of these is a breaking change here. `.ci/release` checks the list.
+//! feature of that name. A new major version of one of these is a breaking change here. `.ci/release` checks the list. (The module `testing` also names
+//! `serde_json`.)
 //!
 //! # Toolchain
 //!
