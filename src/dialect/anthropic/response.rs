@@ -194,7 +194,7 @@ impl MessagesRecorder {
                 self.learner.bytes += text.raw().len();
                 begun.cited = Some((text.raw().to_vec(), elements(&raw[citations]).to_vec()));
             }
-            Growing::Text(begun)
+            Growing::Text(Box::new(begun))
         } else {
             self.tail.pass(index, part.kind);
             match (part.kind, &part.payload) {
@@ -271,7 +271,7 @@ impl MessagesRecorder {
         let Some(Block::Open(growing)) = self.blocks.remove(&index) else { return Err(Unreadable) };
         let parts = match *growing {
             Growing::Text(text) => {
-                self.end_text(index, text, None)?;
+                self.end_text(index, *text, None)?;
                 return Ok(true);
             }
             Growing::Thinking { text, signature } => {

@@ -21,7 +21,7 @@ pub(super) struct Tail {
 
 /// A block of which more may come.
 pub(super) enum Growing {
-    Text(Text),
+    Text(Box<Text>),
     Thinking {
         /// The escaped text and signature.
         text: Vec<u8>,
