@@ -240,6 +240,12 @@ impl Talk {
         self.family.body(&self.system, &history.collect::<String>())
     }
 
+    /// The body with all state after so many turns.
+    pub fn until(&self, turns: usize) -> Bytes {
+        let history = self.turns[..turns].iter().map(|turn| self.family.turn(turn, true, false));
+        self.family.body(&self.system, &history.collect::<String>())
+    }
+
     /// An engine that saw every turn.
     pub fn taught(&self) -> Engine {
         let engine = engine();
