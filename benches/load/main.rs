@@ -231,7 +231,7 @@ impl Bench {
         if self.wants("Anthropic") {
             let mut history = Vec::new();
             for (at, turn) in talk.turns.iter().enumerate() {
-                history.push((talk.until(at), Family::Messages.document(turn)));
+                history.push((talk.pick(0..at, |_| true), Family::Messages.document(turn)));
             }
             self.teach(MESSAGES, history.into_iter());
             let full = talk.body(|_| true, false);

@@ -240,9 +240,9 @@ impl Talk {
         self.family.body(&self.system, &history.collect::<String>())
     }
 
-    /// The body with all state after so many turns.
-    pub fn until(&self, turns: usize) -> Bytes {
-        let history = self.turns[..turns].iter().map(|turn| self.family.turn(turn, true, false));
+    /// The body after any of the turns, in its own spelling.
+    pub fn pick(&self, turns: impl Iterator<Item = usize>, has_state: impl Fn(usize) -> bool) -> Bytes {
+        let history = turns.map(|at| self.family.turn(&self.turns[at], has_state(at), false));
         self.family.body(&self.system, &history.collect::<String>())
     }
 

@@ -146,6 +146,11 @@ impl Conversation {
 
     /// The request body after `turns`, of which those have a signature for which `is_signed` holds.
     pub fn body(&self, turns: std::ops::Range<usize>, is_signed: impl Fn(usize) -> bool) -> Bytes {
+        self.pick(turns, is_signed)
+    }
+
+    /// As `body`, after any of the turns.
+    pub fn pick(&self, turns: impl Iterator<Item = usize>, is_signed: impl Fn(usize) -> bool) -> Bytes {
         let mut body = self.head.clone();
         body += &self.media;
         for at in turns {
