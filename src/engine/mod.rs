@@ -220,9 +220,10 @@ impl Engine {
     }
 
     fn is_readable(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.as_bytes().to_ascii_lowercase());
-        let is_json = text(CONTENT_TYPE).is_none_or(|kind| memchr::memmem::find(&kind, b"json").is_some());
-        let is_plain = text(CONTENT_ENCODING).is_none_or(|coding| coding == b"identity");
+        let text = |name| headers.get(name).map(HeaderValue::as_bytes);
+        let is_json = |kind: &[u8]| kind.windows(4).any(|word| word.eq_ignore_ascii_case(b"json"));
+        let is_json = text(CONTENT_TYPE).is_none_or(is_json);
+        let is_plain = text(CONTENT_ENCODING).is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let fits = length.is_none_or(|length| length <= self.0.config.max_request as u64);
         is_json && is_plain && fits && !headers.contains_key(EXPECT)

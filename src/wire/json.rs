@@ -721,12 +721,23 @@ fn skip_escape(bytes: &[u8], pos: usize) -> Option<usize> {
 }
 
 /// The place of the next quote or backslash, with no control character before it.
-fn skip_plain(bytes: &[u8], pos: usize) -> Option<usize> {
-    let rest = bytes.get(pos..)?;
-    let run = &rest[..memchr2(b'"', b'\\', rest)?];
-    // Without a branch in it, this becomes a vector loop.
-    let lowest = run.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte));
-    (lowest >= 0x20).then_some(pos + run.len())
+fn skip_plain(bytes: &[u8], mut pos: usize) -> Option<usize> {
+    loop {
+        let rest = bytes.get(pos..)?;
+        // So much stays in the nearest cache for the second look.
+        let window = &rest[..rest.len().min(WINDOW)];
+        let end = memchr2(b'"', b'\\', window);
+        let run = &window[..end.unwrap_or(window.len())];
+        // Without a branch in it, this becomes a vector loop.
+        let lowest = run.iter().fold(u8::MAX, |lowest, &byte| lowest.min(byte));
+        if lowest < 0x20 || (end.is_none() && window.len() < WINDOW) {
+            return None;
+        }
+        pos += run.len();
+        if end.is_some() {
+            return Some(pos);
+        }
+    }
 }
 
 /// How many words of a string are looked at one by one.
@@ -737,6 +748,9 @@ const BLOCK: usize = 64;
 
 /// How many bytes of them are compared at once.
 const VECTOR: usize = 16;
+
+/// How much of a long run is searched at a time.
+const WINDOW: usize = 8 << 10;
 
 /// After how many blocks without a mark `memchr` is worth its call.
 const PLAIN_BLOCKS: usize = 2;
@@ -995,6 +1009,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn long_runs_are_read_as_short_ones() {
+        let length = 2 * WINDOW + 300;
+        let text = |special: &[(usize, u8)]| {
+            let mut text = vec![b'x'; length];
+            (text[0], text[length - 1]) = (b'"', b'"');
+            special.iter().for_each(|(at, byte)| text[*at] = *byte);
+            text
+        };
+        let edges = [WINDOW - 1, WINDOW, WINDOW + 1].map(|at| at + PLAIN_BLOCKS * BLOCK + 1);
+        for at in edges.into_iter().chain(1..4).chain(length - 4..length - 2) {
+            assert_eq!(accepts(&text(&[])), Some(0..length));
+            assert_eq!(accepts(&text(&[(at, 0x1f)])), None, "{at}");
+            assert_eq!(accepts(&text(&[(at, b'\\'), (at + 1, b'n')])), Some(0..length), "{at}");
+            assert_eq!(accepts(&text(&[(at, b'\\'), (at + 1, b'x')])), None, "{at}");
+            assert_eq!(accepts(&text(&[(at, b'"')])), None, "{at}");
+            assert_eq!(accepts(&text(&[(at, b'\\'), (at + 1, b'"')])).is_some(), at + 1 < length - 1, "{at}");
+        }
+        assert_eq!(accepts(&text(&[(length - 1, b'x')])), None);
     }
 
     #[test]
