@@ -81,6 +81,7 @@
 //! | [`body`] | the bodies that the layer hands on | replay |
 //! | [`scope`] | tenant, provenance, session: who a request belongs to | content |
 //! | [`ledger`] | what is remembered: turns, items, anchors | HTTP, providers |
+//! | `reqwest` | the layer around reqwest's client, or in reqwest-middleware (features of that name) | replay |
 //! | [`store`] | where ledgers live, behind one trait | HTTP, providers |
 //! | [`wire`] | JSON spans, canonical forms, event streams, patches | providers |
 //! | `testing` | strict fakes of the providers and the contract of stores (feature `testing`) | |
@@ -94,7 +95,9 @@
 //! | `disk` | `DiskStore`: ledgers in a file, so that a gateway of one process that restarts keeps its sessions |
 //! | `metrics` | the counters, through the [`metrics`](https://docs.rs/metrics) facade |
 //! | `redis` | `RedisStore`: ledgers in Redis or Valkey, for several replicas |
-//! | `full` | everything for run time: `disk`, `metrics`, `redis` |
+//! | `reqwest-0-12`, `reqwest-0-13` | `ReplayLayer` around reqwest's client as it is: see the module `reqwest` |
+//! | `reqwest-middleware-0-4`, `reqwest-middleware-0-5` | `ReplayLayer` as a middleware of reqwest-middleware, for reqwest 0.12 and 0.13 |
+//! | `full` | everything that an operator turns on: `disk`, `metrics`, `redis` |
 //! | `testing` | the module `testing`, to try an integration or a store without a network |
 //!
 //! (`recordings` is for this crate's own tests.)
@@ -167,6 +170,8 @@ mod future;
 pub mod guide;
 mod layer;
 pub mod ledger;
+#[cfg(any(feature = "reqwest-0-12", feature = "reqwest-0-13"))]
+pub mod reqwest;
 pub mod scope;
 mod service;
 pub mod store;

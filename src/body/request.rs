@@ -71,6 +71,17 @@ impl<B: Body> RequestBody<B> {
         let frames = if body.is_empty() { VecDeque::new() } else { VecDeque::from([body]) };
         Self::frames(frames)
     }
+
+    /// The body, if it is in one piece: for clients whose own bodies say whether they can be sent again.
+    #[cfg(any(feature = "reqwest-0-12", feature = "reqwest-0-13"))]
+    pub(crate) fn as_whole(&self) -> Option<Bytes> {
+        let is_whole = self.untouched.is_none()
+            && self.rest.is_none()
+            && self.trailers.is_none()
+            && self.error.is_none()
+            && self.frames.len() <= 1;
+        is_whole.then(|| self.frames.front().cloned().unwrap_or_default())
+    }
 }
 
 impl<B: Body> Default for RequestBody<B> {
