@@ -66,19 +66,58 @@ fn profile(what: &str, times: Option<u32>, turns: usize) {
     if let Some(name) = what.strip_prefix("attack=") {
         return profile_attack(name, times.unwrap_or(100), turns);
     }
+    if let Some(case) =
+        ["pipe text", "pipe quiet", "bare pipe text", "bare pipe quiet"].iter().find(|case| **case == what)
+    {
+        return profile_pipe(case, times.unwrap_or(100));
+    }
+    let start = Instant::now();
+    let mut done = 0;
+    let mut is_on = || {
+        done += 1;
+        times.map_or_else(|| start.elapsed() < Duration::from_secs(6), |times| done <= times)
+    };
+    let family = Family::ALL.into_iter().find(|family| family.name() == what);
+    if family.is_some() || matches!(what, "text" | "quiet") {
+        let (head, request, events) = match family {
+            Some(family) => (family.head(), family.body("", ""), family.events(5_000)),
+            None => {
+                let request = Conversation::new(3, 0, Calls::Different, 0).full();
+                (workload::head(), request, workload::sse(what == "text"))
+            }
+        };
+        let engine = workload::engine();
+        while is_on() {
+            feed(&engine, &head, &request, &events, 206);
+        }
+        return;
+    }
     let head = workload::head();
     let talk = Conversation::new(200, turns, Calls::Different, 0);
     let engine = workload::taught(&talk);
-    let (stripped, full, events) = (talk.stripped(), talk.full(), workload::sse(what != "quiet"));
-    let start = Instant::now();
-    let mut done = 0;
-    while times.map_or_else(|| start.elapsed() < Duration::from_secs(6), |times| done < times) {
-        done += 1;
+    let (stripped, full) = (talk.stripped(), talk.full());
+    while is_on() {
         match what {
             "restore" => drop(black_box(pass(&engine, &head, &stripped))),
             "nothing" => drop(black_box(pass(&engine, &head, &full))),
             "settle" => workload::prepare(&engine, &head, &full).settle(),
-            _ => feed(&engine, &head, &talk.body(0..0, |_| true), &events, 206),
+            _ => return println!("there is no profile {what}"),
+        }
+    }
+}
+
+/// Exchanges over a pipe, with the layer or bare, of 5,000 events with text or without.
+fn profile_pipe(case: &str, times: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let request = Conversation::new(3, 0, Calls::Different, 0).full();
+    let dialed = Dialed(Provider(frames(&workload::sse(case.ends_with("text"))).into()));
+    let layer = ReplayLayer::builder(MemoryStore::new()).build_layer().unwrap();
+    let layered = layer.layer(dialed.clone());
+    for _ in 0..times {
+        if case.starts_with("bare") {
+            runtime.block_on(exchange(dialed.clone(), request.clone()));
+        } else {
+            runtime.block_on(exchange(layered.clone(), request.clone()));
         }
     }
 }
@@ -749,19 +788,24 @@ where
     }
 }
 
+/// Each event of a stream in a frame of its own.
+fn frames(response: &Bytes) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let mut rest = &response[..];
+    while let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") {
+        frames.push(response.slice_ref(&rest[..end + 4]));
+        rest = &rest[end + 4..];
+    }
+    frames
+}
+
 fn tower() {
     heading("Layered against unlayered: one exchange with 5,000 events of about 206 B");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let request = Conversation::new(3, 0, Calls::Different, 0).full();
     for (name, with_text, target) in [("without text", false, "P7 ≤ 1.12"), ("with text", true, "P7 ≤ 1.40")] {
         let response = workload::sse(with_text);
-        let mut frames = Vec::new();
-        let mut rest = &response[..];
-        while let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") {
-            frames.push(response.slice_ref(&rest[..end + 4]));
-            rest = &rest[end + 4..];
-        }
-        let provider = Provider(frames.into());
+        let provider = Provider(frames(&response).into());
         let layer = ReplayLayer::builder(MemoryStore::new()).build_layer().unwrap();
         let layered = layer.layer(provider.clone());
         let [with, without] = least(

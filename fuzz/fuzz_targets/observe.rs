@@ -107,6 +107,19 @@ fn stored<'a>(
     ledger.turns().map(|turn| (turn.is_provisional(), turn.alternatives().to_vec())).collect()
 }
 
+/// The same stream with an empty line of data before that of each event, so that none is known from the one before it.
+/// `None` if it is not made of events with one line of data.
+fn unlike(response: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(response).ok().filter(|text| !text.contains('\r'))?;
+    let events = text.strip_suffix("\n\n")?.split("\n\n");
+    let mut out = String::new();
+    for event in events {
+        let data = event.strip_prefix("data: ").filter(|data| data.starts_with('{') && !data.contains('\n'))?;
+        out = out + "data:\ndata: " + data + "\n\n";
+    }
+    (out.len() < 1 << 16).then(|| out.into_bytes())
+}
+
 // The first byte says in which protocol it is; the end of the input says how the response is cut.
 fuzz_target!(|data: &[u8]| {
     let Some((&which, data)) = data.split_first() else { return };
@@ -115,6 +128,9 @@ fuzz_target!(|data: &[u8]| {
     let cuts: Vec<usize> = (0..cuts.min(16)).filter_map(|_| input.arbitrary_len::<u8>().ok()).collect();
     let response = input.take_rest();
     let whole = stored(which, [response], true);
+    if let Some(unlike) = unlike(response) {
+        assert_eq!(stored(which, [&unlike[..]], true), whole, "read one by one");
+    }
     let mut pieces = Vec::new();
     let mut rest = response;
     for cut in cuts {

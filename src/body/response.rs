@@ -138,16 +138,20 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
         if let Some(frame) = this.before.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let (next, ended) = if let Some(mut inner) = this.inner.as_mut().as_pin_mut() {
-            let next = std::task::ready!(inner.as_mut().poll_frame(cx));
-            (next, inner.is_end_stream())
+        // A frame is large, and is handed on from where it was first put.
+        let (polled, ended);
+        if let Some(mut inner) = this.inner.as_mut().as_pin_mut() {
+            polled = inner.as_mut().poll_frame(cx);
+            ended = polled.is_ready() && inner.is_end_stream();
         } else if let Some(inner) = this.boxed {
-            let next = std::task::ready!(inner.as_mut().poll_frame(cx));
-            (next, inner.is_end_stream())
+            polled = inner.as_mut().poll_frame(cx);
+            ended = polled.is_ready() && inner.is_end_stream();
         } else {
             return Poll::Ready(this.error.take().map(Err));
-        };
-        let Some(commit) = watch(this.watching, &next, ended) else { return Poll::Ready(next) };
+        }
+        let Poll::Ready(next) = &polled else { return Poll::Pending };
+        let Some(commit) = watch(this.watching, next, ended) else { return polled };
+        let Poll::Ready(next) = polled else { return Poll::Pending };
         let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
         let mut committing = commit.run();
         if Pin::new(&mut committing).poll(cx).is_ready() {

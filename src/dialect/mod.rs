@@ -22,7 +22,7 @@ pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload
 use crate::{
     ledger::{Alternative, Anchor, Kind, few::Few},
     scope::HashKey,
-    wire::canonical::Defaults,
+    wire::{canonical::Defaults, shape::Until},
 };
 
 /// What a watched request asks for.
@@ -310,6 +310,10 @@ pub(crate) trait Recorder: Send + Sync {
     /// Takes in one event or document, as JSON.
     fn event(&mut self, json: &[u8]) -> Progress;
 
+    /// Takes in the event with which these bytes begin if it is known from earlier ones what it says, and tells where it
+    /// ends. `None` says that nothing was taken in, and that it has to be read.
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)>;
+
     /// What was seen so far, in the order of the provider's indexes. `complete` says that the
     /// response came to its end; otherwise what may be partial is left out.
     fn turn(&self, complete: bool) -> Vec<Alternative>;
@@ -337,4 +341,183 @@ pub(crate) struct Progress {
 /// Every dialect, in the order in which they are asked.
 pub(crate) fn all() -> &'static [&'static dyn Dialect] {
     &[&gemini::Gemini, &cloud_code::CloudCode, &anthropic::Anthropic, &responses::Responses, &chat::Chat]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Events of each protocol. `T` stands for a text, and `N` for a number.
+    const EVENTS: [(usize, &str, &[&str]); 5] = [
+        (0, "m", GEMINI),
+        (1, "claude-x", GEMINI),
+        (
+            2,
+            "m",
+            &[
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":N}}}"#,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"T"}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"c2lnbmF0dXJlIG9uZQ=="}}"#,
+                r#"{"type":"content_block_stop","index":0}"#,
+                r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"T"},"p":"T"}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"encrypted_index":"T"}}}"#,
+                r#"{"type":"content_block_stop","index":1}"#,
+                r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"a","name":"f","input":{}}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":""}}"#,
+                r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"a\":\"T\"}"}}"#,
+                r#"{"type":"content_block_stop","index":2}"#,
+                r#"{"type":"ping","n":[N,-N,N.5,NeN,"T",{"T":"T"}]}"#,
+                r#"{"type":"message_delta","usage":{"output_tokens":N}}"#,
+                r#"{"type":"message_stop"}"#,
+                r#"{"type":"error","error":{"message":"T"}}"#,
+            ],
+        ),
+        (
+            3,
+            "m",
+            &[
+                r#"{"type":"response.output_text.delta","output_index":N,"delta":"T","sequence_number":N}"#,
+                r#"{"type":"response.output_text.delta","delta":"T","obfuscation":"T","error":null}"#,
+                r#"{"type":"T","delta":"T"}"#,
+                r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"r","summary":[],"encrypted_content":"c2lnbmF0dXJlIG9uZQ=="}}"#,
+                r#"{"type":"response.output_item.done","item":{"type":"message","role":"assistant","content":[{"type":"output_text","text":"T"}]}}"#,
+                r#"{"type":"response.completed","response":{"object":"response","status":"completed"}}"#,
+                r#"{"type":"response.failed"}"#,
+                r#"{"error":{"message":"T"}}"#,
+            ],
+        ),
+        (
+            4,
+            "m",
+            &[
+                r#"{"id":"T","created":N,"choices":[{"index":0,"delta":{"content":"T"},"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"T","choices":[{"index":0,"delta":{"reasoning_content":"T"}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"content":"","reasoning":"T"}}],"obfuscation":"T"}"#,
+                r#"{"choices":[{"index":N,"delta":{"role":"assistant","content":[{"type":"text","text":"T"}]}}]}"#,
+                r#"{"choices":[{"delta":{"content":"T","reasoning_content":"T"}}]}"#,
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"T"}}]}}]}"#,
+                r#"{"choices":[{"delta":{"reasoning_details":[{"type":"reasoning.text","text":"T","index":0}]}}]}"#,
+                r#"{"choices":[{"delta":{"reasoning_opaque":"T"}}]}"#,
+                r#"{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"T"}]}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"total":N}}"#,
+                r#"{"choices":[],"usage":{"total_tokens":N}}"#,
+                r#"{"error":{"message":"T"},"choices":[]}"#,
+            ],
+        ),
+    ];
+
+    const GEMINI: &[&str] = &[
+        r#"{"candidates":[{"content":{"parts":[{"text":"T"}],"role":"model"},"index":0}],"usageMetadata":{"totalTokenCount":N},"modelVersion":"T"}"#,
+        r#"{"candidates":[{"content":{"parts":[{"thought":true,"text":"T"}]}}],"usageMetadata":{"a":[{"n":N}]}}"#,
+        r#"{"response":{"candidates":[{"content":{"parts":[{"text":"T"}]}}],"responseId":"T"},"traceId":"T"}"#,
+        r#"{"candidates":[{"content":{"parts":[],"role":"model"}}],"usageMetadata":{"totalTokenCount":N}}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"T"},{"text":"T"}]},"index":N}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"T","thoughtSignature":"c2lnbmF0dXJlIG9uZQ=="}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"","thought":true,"thoughtSignature":"c2lnbmF0dXJlIG9uZQ=="}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{"a":"T"}}}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"T"}]},"finishReason":"STOP"}]}"#,
+        r#"{"usageMetadata":{"totalTokenCount":N},"error":null}"#,
+        r#"{"error":{"message":"T"}}"#,
+    ];
+
+    /// Whether a second event like it makes no sense.
+    fn is_single(event: &str) -> bool {
+        event.contains("_start\"") || event.contains("_stop\"")
+    }
+
+    fn recorder(which: usize, model: &str, max_bytes: usize) -> Box<dyn Recorder> {
+        let limits = RecorderLimits { min_state: 16, max_state: 1 << 10, max_parts: 8, max_bytes };
+        all()[which].recorder(model, &HashKey::from_bytes([7; 32]), limits, Arc::default())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+        /// An event that is known from one before it says what it would say if it was read. Behind a line end, no
+        /// event is known.
+        #[test]
+        fn a_known_event_is_what_it_would_be_if_read(
+            which in 0..EVENTS.len(),
+            runs in prop::collection::vec((any::<prop::sample::Index>(), 1..6_usize), 1..8),
+            texts in prop::collection::vec(
+                prop_oneof![4 => "[a-z \u{e9}]{0,12}", 1 => r#"(\\[nu"x]|\\u00e9|["\x00{}:,a]){0,3}"#], 1..24),
+            numbers in prop::collection::vec("0|1|7|42|-1|007|12x|1\\.5|", 1..24),
+            sorted: bool,
+            damage in prop::collection::vec(
+                (0..32_usize, any::<prop::sample::Index>(), prop::sample::select(&b"\"\\{}[],:0 T\xff\x01"[..])), 0..2),
+            max_bytes in prop::sample::select(vec![40_usize, 1 << 20]),
+        ) {
+            let (dialect, model, events) = EVENTS[which];
+            let (mut learns, mut reads) = (recorder(dialect, model, max_bytes), recorder(dialect, model, max_bytes));
+            let (mut texts, mut numbers) = (texts.iter().cycle(), numbers.iter().cycle());
+            let mut at = 0;
+            let mut runs: Vec<_> = runs.iter().map(|(event, times)| (event.index(events.len()), *times)).collect();
+            // In some protocols, only what began goes on.
+            if sorted {
+                runs.sort_unstable();
+                runs.dedup_by_key(|(event, _)| *event);
+            }
+            for (event, times) in runs {
+                let event = events[event];
+                let times = if is_single(event) { 1 } else { times };
+                for time in 0..times {
+                    let mut json = Vec::new();
+                    for byte in event.bytes() {
+                        match byte {
+                            b'T' => json.extend_from_slice(texts.next().unwrap().as_bytes()),
+                            // Most events are sound.
+                            b'N' if time % 3 == 2 => json.extend_from_slice(numbers.next().unwrap().as_bytes()),
+                            b'N' => json.extend_from_slice((10 * time).to_string().as_bytes()),
+                            byte => json.push(byte),
+                        }
+                    }
+                    for (_, place, with) in damage.iter().filter(|(when, ..)| *when == at) {
+                        let place = place.index(json.len());
+                        json[place] = *with;
+                    }
+                    at += 1;
+                    let read = reads.event(&[b"\n", &json[..]].concat());
+                    let line = [&json[..], b"\n\n", b"{}"].concat();
+                    match learns.again(&line, Until::BlankLine(usize::MAX)) {
+                        Some((progress, end)) => {
+                            prop_assert_eq!(end, json.len() + 2);
+                            prop_assert_eq!(progress, read);
+                        }
+                        None => prop_assert_eq!(learns.event(&json), read, "{}", String::from_utf8_lossy(&json)),
+                    }
+                    for complete in [false, true] {
+                        prop_assert_eq!(learns.turn(complete), reads.turn(complete));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_event_of_a_kind_is_known() {
+        for (which, model, events) in EVENTS {
+            let mut recorder = recorder(which, model, 1 << 20);
+            let mut known = 0;
+            for event in events {
+                for time in 0..if is_single(event) { 1 } else { 4 } {
+                    let event =
+                        event.replace('T', ["one", "two", "", "a \\\"b\\\""][time]).replace('N', &time.to_string());
+                    let line = event.clone() + "\r\n\r\n";
+                    match recorder.again(line.as_bytes(), Until::BlankLine(event.len())) {
+                        Some((_, end)) => {
+                            assert_eq!(end, line.len());
+                            known += 1;
+                        }
+                        None => _ = recorder.event(event.as_bytes()),
+                    }
+                    assert!(recorder.again(line.as_bytes(), Until::BlankLine(event.len() - 1)).is_none());
+                }
+            }
+            assert!(known >= 3, "{model} {which}: {known}");
+        }
+    }
 }

@@ -11,12 +11,13 @@ use super::{
     restore::PutIn,
 };
 use crate::{
-    dialect::{Dialect, Recorder},
+    dialect::{Dialect, Progress, Recorder},
     ledger::{Alternative, Anchor, Context, ItemRef, Premise, Turn, TurnId},
     scope::Scope,
     wire::{
         json::Cursor,
-        sse::{Frame, SseSplitter},
+        shape::Until,
+        sse::{Frame, Sink, SseSplitter},
         stream::{Element, JsonSplitter},
     },
 };
@@ -34,12 +35,17 @@ use crate::{
 /// observation: nothing of the response is remembered, and the [`Report`] says so. Memory does not grow with the
 /// length of the stream, only with what is kept of it.
 pub struct Observer {
+    framing: Framing,
+    reader: Reader,
+}
+
+/// Reads the events.
+struct Reader {
     shared: Arc<Shared>,
     dialect: &'static dyn Dialect,
     scope: Scope,
     report: Report,
     recorder: Box<dyn Recorder>,
-    framing: Framing,
     id: TurnId,
     context: Context,
     premise: Option<Premise>,
@@ -104,13 +110,12 @@ impl Observer {
     pub(super) fn new(shared: &Arc<Shared>, parts: ObserverParts, headers: &HeaderMap) -> Self {
         let ObserverParts { dialect, scope, report, recorder, id, context, premise, told_by, stood, put_in } = parts;
         let line = (!shared.store.appends_inline()).then(Line::default);
-        let mut observer = Self {
+        let mut reader = Reader {
             shared: shared.clone(),
             dialect,
             scope,
             report,
             recorder,
-            framing: Framing::Unknown,
             id,
             context,
             premise,
@@ -125,9 +130,9 @@ impl Observer {
         };
         let coding = headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes().to_ascii_lowercase());
         if coding.is_some_and(|coding| !matches!(&*coding, b"" | b"identity")) {
-            observer.give_up(Unobserved::Encoded);
+            reader.give_up(Unobserved::Encoded);
         }
-        observer
+        Self { framing: Framing::Unknown, reader }
     }
 
     /// Takes in a piece of the body. A commit that it gives is to be run before the piece is passed on.
@@ -135,11 +140,14 @@ impl Observer {
         if let Framing::Unknown = self.framing {
             self.recognise(piece);
         }
-        let mut framing = std::mem::replace(&mut self.framing, Framing::Off);
-        let mut change = Change::default();
-        match &mut framing {
+        if self.reader.over {
+            self.framing = Framing::Off;
+            return None;
+        }
+        let (reader, mut change) = (&mut self.reader, Change::default());
+        match &mut self.framing {
             Framing::Sse { splitter, read_ahead } => {
-                splitter.feed(piece, &mut |frame| self.frame(&frame, read_ahead, &mut change));
+                splitter.feed_to(piece, &mut Events { reader, read_ahead, change: &mut change });
                 // A client that reads line by line acts on an event before the blank line after it.
                 if *read_ahead == ReadAhead::No
                     && let Some(data) = splitter.pending()
@@ -148,17 +156,17 @@ impl Observer {
                     let first = first_line(data);
                     if is_document(first) {
                         *read_ahead = ReadAhead::Read;
-                        self.event(first, &mut change);
+                        reader.event(first, &mut change);
                     }
                 }
             }
-            Framing::Json(splitter) => splitter.feed(piece, &mut |element| self.element(&element, &mut change)),
+            Framing::Json(splitter) => splitter.feed(piece, &mut |element| reader.element(&element, &mut change)),
             Framing::Unknown | Framing::Off => {}
         }
-        if !self.over {
-            self.framing = framing;
+        if reader.over {
+            self.framing = Framing::Off;
         }
-        self.commit(change)
+        if change.is_nothing() { None } else { self.reader.commit(change) }
     }
 
     /// Takes in one event of a stream that was cut into events before: the data of a server-sent event, or an element
@@ -167,62 +175,68 @@ impl Observer {
     ///
     /// It leads to the same turn as [`feed`](Self::feed) of the framed bytes. Do not mix the two for one response.
     pub fn feed_event(&mut self, data: &[u8]) -> Option<Commit> {
-        let mut change = Change::default();
-        if data.len() > self.shared.config.max_event {
-            self.give_up(Unobserved::TooLarge);
+        let (reader, mut change) = (&mut self.reader, Change::default());
+        if data.len() > reader.shared.config.max_event {
+            reader.give_up(Unobserved::TooLarge);
         } else {
-            self.event(document(data), &mut change);
+            reader.event(document(data), &mut change);
         }
-        self.commit(change)
+        if change.is_nothing() { None } else { reader.commit(change) }
     }
 
     /// The body has come to its end. Call it once; without a terminal event it is as if the body
     /// broke off.
     pub fn finish(&mut self) -> Option<Commit> {
-        let mut change = Change::default();
+        let (reader, mut change) = (&mut self.reader, Change::default());
         match std::mem::replace(&mut self.framing, Framing::Off) {
             Framing::Sse { mut splitter, mut read_ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
                     let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(document(data)));
                     if whole {
-                        self.frame(&frame, &mut read_ahead, &mut change);
+                        reader.frame(&frame, &mut read_ahead, &mut change);
                     }
                 });
             }
-            Framing::Json(mut splitter) => splitter.finish(&mut |element| self.element(&element, &mut change)),
+            Framing::Json(mut splitter) => splitter.finish(&mut |element| reader.element(&element, &mut change)),
             Framing::Unknown | Framing::Off => {}
         }
-        self.commit(change).or_else(|| self.interrupted())
+        reader.commit(change).or_else(|| self.interrupted())
     }
 
     /// The body broke off, or nobody wants the rest. Complete parts are kept, provisionally.
     pub fn interrupted(&mut self) -> Option<Commit> {
         self.framing = Framing::Off;
-        if std::mem::replace(&mut self.over, true) || self.committed || self.ended {
-            return None;
-        }
-        self.report.unobserved(Unobserved::Interrupted);
-        self.turn(false)
+        self.reader.interrupted()
     }
 
     /// Whether the body is not read any further; then it need not be fed. [`Report`] says why.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.over
+        self.reader.over
     }
 
     fn recognise(&mut self, piece: &[u8]) {
         let piece = piece.strip_prefix(b"\xef\xbb\xbf").unwrap_or(piece);
         if piece.first() == Some(&0x1f) {
-            return self.give_up(Unobserved::Encoded);
+            return self.reader.give_up(Unobserved::Encoded);
         }
-        let max_event = self.shared.config.max_event;
+        let max_event = self.reader.shared.config.max_event;
         self.framing = match piece.trim_ascii_start().first() {
             None => Framing::Unknown,
             Some(b'{' | b'[') => Framing::Json(JsonSplitter::new(max_event)),
             Some(_) => Framing::Sse { splitter: SseSplitter::new(max_event), read_ahead: ReadAhead::No },
         };
+    }
+}
+
+impl Reader {
+    fn interrupted(&mut self) -> Option<Commit> {
+        if std::mem::replace(&mut self.over, true) || self.committed || self.ended {
+            return None;
+        }
+        self.report.unobserved(Unobserved::Interrupted);
+        self.turn(false)
     }
 
     fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut ReadAhead, change: &mut Change) {
@@ -252,6 +266,27 @@ impl Observer {
             return;
         }
         let progress = self.recorder.event(json);
+        self.note(json, progress, change);
+    }
+
+    /// Takes in an event that is known from earlier ones, and tells where the next one begins.
+    #[inline]
+    fn known(&mut self, data: &[u8], most: usize, change: &mut Change) -> Option<usize> {
+        // What comes after the end is read.
+        if self.over || self.ended {
+            return None;
+        }
+        let (progress, next) = self.recorder.again(data, Until::BlankLine(most))?;
+        if progress.unobservable || progress.ended || progress.bound {
+            self.note(&data[..next], progress, change);
+        } else {
+            self.unstored |= progress.changed;
+        }
+        Some(next)
+    }
+
+    /// Acts on what an event brought.
+    fn note(&mut self, json: &[u8], progress: Progress, change: &mut Change) {
         if progress.missing {
             self.shared.count(self.dialect.name(), Event::FinishedMissing);
         }
@@ -317,7 +352,6 @@ impl Observer {
 
     fn give_up(&mut self, reason: Unobserved) {
         if !std::mem::replace(&mut self.over, true) {
-            self.framing = Framing::Off;
             self.report.unobserved(reason);
             self.shared.count(self.dialect.name(), Event::Unobserved);
             tracing::debug!(dialect = self.dialect.name(), ?reason, "the response is not observed");
@@ -361,6 +395,27 @@ impl Observer {
     }
 }
 
+/// Shows the events of a stream to their reader.
+struct Events<'o> {
+    reader: &'o mut Reader,
+    read_ahead: &'o mut ReadAhead,
+    change: &'o mut Change,
+}
+
+impl Sink for Events<'_> {
+    fn frame(&mut self, frame: Frame<'_>) {
+        self.reader.frame(&frame, self.read_ahead, self.change);
+    }
+
+    #[inline]
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
+        if *self.read_ahead != ReadAhead::No {
+            return None;
+        }
+        self.reader.known(data, most, self.change)
+    }
+}
+
 fn first_line(data: &[u8]) -> &[u8] {
     memchr::memchr(b'\n', data).map_or(data, |end| &data[..end])
 }
@@ -385,13 +440,19 @@ struct Change {
     forget: Vec<ItemRef>,
 }
 
+impl Change {
+    fn is_nothing(&self) -> bool {
+        self.turn.is_none() && self.forget.is_empty()
+    }
+}
+
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Observer")
-            .field("dialect", &self.dialect.name())
-            .field("ended", &self.ended)
-            .field("committed", &self.committed)
-            .field("over", &self.over)
+            .field("dialect", &self.reader.dialect.name())
+            .field("ended", &self.reader.ended)
+            .field("committed", &self.reader.committed)
+            .field("over", &self.reader.over)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 //! - [`json`] walks JSON by spans, in one pass and without a tree;
 //! - [`canonical`] gives equal JSON values equal bytes;
 //! - [`base64`] compares opaque values by what they decode to;
+//! - [`shape`] knows an event that is like one that was read;
 //! - [`sse`] cuts an event stream into events, and [`stream`] a JSON body into values;
 //! - [`patch`] changes byte ranges of a body and leaves the rest as it is.
 //!
@@ -35,5 +36,6 @@ pub mod base64;
 pub mod canonical;
 pub mod json;
 pub mod patch;
+pub mod shape;
 pub mod sse;
 pub mod stream;

@@ -15,6 +15,9 @@ use memchr::memchr2;
 /// How much of a buffer stays allocated between events.
 const KEEP: usize = 1024;
 
+/// How much may stand before the data of an event that is compared with that of the one before it.
+const MAX_HEAD: usize = 128;
+
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a [`SseSplitter`] finds.
@@ -90,6 +93,8 @@ pub struct SseSplitter {
     /// Where the data begins in `data`, which may be a whole line.
     data_start: usize,
     has_data: bool,
+    /// What stood before the data of the last event that lay in one chunk.
+    head: Vec<u8>,
 }
 
 /// What of the event lies in the chunk at hand and is not copied yet.
@@ -114,11 +119,17 @@ impl SseSplitter {
             data: Vec::new(),
             data_start: 0,
             has_data: false,
+            head: Vec::new(),
         }
     }
 
     /// Reads the next bytes of the stream.
     pub fn feed(&mut self, chunk: &[u8], frames: &mut dyn FnMut(Frame<'_>)) {
+        self.feed_to(chunk, &mut Blind(frames));
+    }
+
+    /// Reads the next bytes of the stream for one who may know an event before its end was looked for.
+    pub(crate) fn feed_to(&mut self, chunk: &[u8], sink: &mut impl Sink) {
         let mut chunk = chunk;
         while let Some(seen) = self.mark {
             let Some((first, rest)) = chunk.split_first() else {
@@ -129,10 +140,16 @@ impl SseSplitter {
                 self.mark = (seen + 1 < BYTE_ORDER_MARK.len()).then_some(seen + 1);
             } else {
                 self.mark = None;
-                self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), frames);
+                self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
             }
         }
         let mut event = Borrowed::default();
+        if self.is_between() {
+            chunk = self.whole(chunk, sink);
+            if chunk.is_empty() {
+                return;
+            }
+        }
         loop {
             if self.after_cr
                 && let Some((first, rest)) = chunk.split_first()
@@ -148,9 +165,9 @@ impl SseSplitter {
             self.after_cr = chunk[len] == b'\r';
             let (line, rest) = (&chunk[..len], &chunk[len + 1..]);
             chunk = rest;
-            self.line(line, &mut event, frames);
+            self.line(line, &mut event, &mut |frame| sink.frame(frame));
         }
-        self.hold(chunk, &event, frames);
+        self.hold(chunk, &event, &mut |frame| sink.frame(frame));
         if !self.skipping {
             if let Some(name) = event.name {
                 self.name.clear();
@@ -160,6 +177,43 @@ impl SseSplitter {
                 self.data.extend_from_slice(data);
             }
         }
+    }
+
+    /// Whether the next byte begins an event.
+    fn is_between(&self) -> bool {
+        self.line.is_empty() && self.name.is_empty() && !(self.has_data || self.dropping || self.skipping)
+    }
+
+    /// Hands on the events with which a chunk begins and that lie in it as a whole, of one line of data and perhaps a name
+    /// before it, as nearly all do. Tells what is left to be read line by line.
+    fn whole<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        if self.after_cr
+            && let Some((first, rest)) = chunk.split_first()
+        {
+            self.after_cr = false;
+            if *first == b'\n' {
+                chunk = rest;
+            }
+        }
+        while !chunk.is_empty() {
+            if !self.head.is_empty()
+                && let Some(data) = chunk.strip_prefix(&*self.head)
+                && let Some(end) = sink.known(data, self.limit.saturating_sub(self.head.len()))
+            {
+                chunk = data.get(end..).unwrap_or_default();
+                continue;
+            }
+            let Some(Whole { head, name, data, rest }) = Whole::of(chunk, self.limit) else { return chunk };
+            sink.frame(Frame::Event { name, data });
+            if *head != *self.head {
+                self.head.clear();
+                if head.len() <= MAX_HEAD {
+                    self.head.extend_from_slice(head);
+                }
+            }
+            chunk = rest;
+        }
+        chunk
     }
 
     /// Hands on what the end of the stream left unterminated, and begins anew.
@@ -312,6 +366,73 @@ impl SseSplitter {
         self.data_start = 0;
         self.has_data = false;
     }
+}
+
+/// Who takes in what is found.
+pub(crate) trait Sink {
+    fn frame(&mut self, frame: Frame<'_>);
+
+    /// Takes in the event whose data these bytes begin with, if it can be told what it is and that it ends here: with a
+    /// blank line, after at most so many bytes. Tells where the next event begins.
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize>;
+}
+
+/// One who knows no event.
+struct Blind<'f>(&'f mut dyn FnMut(Frame<'_>));
+
+impl Sink for Blind<'_> {
+    fn frame(&mut self, frame: Frame<'_>) {
+        (self.0)(frame);
+    }
+
+    fn known(&mut self, _: &[u8], _: usize) -> Option<usize> {
+        None
+    }
+}
+
+/// An event that lies in one chunk, and has one line of data and perhaps a name before it.
+struct Whole<'c> {
+    /// What stands before the data.
+    head: &'c [u8],
+    name: &'c [u8],
+    data: &'c [u8],
+    /// What follows the line end after it.
+    rest: &'c [u8],
+}
+
+impl<'c> Whole<'c> {
+    /// The event with which a chunk begins.
+    #[inline]
+    fn of(chunk: &'c [u8], limit: usize) -> Option<Self> {
+        let (mut name, mut rest) = (&chunk[..0], chunk);
+        if let Some(value) = rest.strip_prefix(b"event: ") {
+            let (line, after) = line(value)?;
+            if line.len() + b"event: ".len() > limit {
+                return None;
+            }
+            (name, rest) = (line, after);
+        }
+        let value = rest.strip_prefix(b"data: ")?;
+        let head = &chunk[..chunk.len() - value.len()];
+        let (data, rest) = line(value)?;
+        let rest = match rest {
+            [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => rest,
+            _ => return None,
+        };
+        let fits = name.len().saturating_add(data.len()).saturating_add(b"data: ".len()) <= limit;
+        fits.then_some(Self { head, name, data, rest })
+    }
+}
+
+/// A line that LF or CRLF ends, and what follows that.
+#[inline]
+fn line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr2(b'\n', b'\r', bytes)?;
+    let rest = match &bytes[end..] {
+        [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => rest,
+        _ => return None,
+    };
+    Some((&bytes[..end], rest))
 }
 
 impl fmt::Debug for SseSplitter {

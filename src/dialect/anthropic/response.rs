@@ -16,7 +16,10 @@ use crate::{
         fingerprint::{Running, Tag},
     },
     scope::HashKey,
-    wire::json::{Cursor, Str, is_utf8},
+    wire::{
+        json::{Cursor, Str, is_utf8},
+        shape::{Found, Member, Said, Shapes, Until},
+    },
 };
 
 /// Reads the events of one response, or the one document that it is.
@@ -24,6 +27,8 @@ pub(super) struct MessagesRecorder {
     learner: Learner,
     blocks: BTreeMap<u32, Block>,
     tail: Tail,
+    /// What most events are like: the block that they continue, and with what.
+    shapes: Shapes<(u32, Piece)>,
     ended: bool,
     bound: bool,
     unobservable: bool,
@@ -44,6 +49,14 @@ struct Learner {
 enum Block {
     Open(Box<Growing>),
     Done(Few<TurnPart>),
+}
+
+/// A piece of which many come, one like the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Text,
+    Thinking,
+    Input,
 }
 
 /// The members of an event, or of a document, that say something.
@@ -88,6 +101,7 @@ impl MessagesRecorder {
             learner: Learner { key: key.clone(), limits, defaults, bytes: 0, gap: false },
             blocks: BTreeMap::new(),
             tail: Tail::default(),
+            shapes: Shapes::default(),
             ended: false,
             bound: false,
             unobservable: false,
@@ -121,7 +135,8 @@ impl MessagesRecorder {
             Some(b"content_block_delta") => {
                 let index = event.index(json)?;
                 let delta = event.delta.ok_or(Unreadable)?;
-                self.delta(index, json, delta)?;
+                let said = self.delta(index, json, delta)?;
+                self.learn(json, said, progress);
             }
             Some(b"content_block_stop") => {
                 let index = event.index(json)?;
@@ -136,9 +151,62 @@ impl MessagesRecorder {
                     progress.changed = true;
                 }
             }
-            Some(_) => {}
+            Some(_) => self.learn(json, Said::Nothing, progress),
         }
         Ok(())
+    }
+
+    fn learn(&mut self, json: &[u8], said: Said<(u32, Piece)>, progress: &Progress) {
+        if !progress.error {
+            self.shapes.learn(json, said, member);
+        }
+    }
+
+    /// Takes in an event that is like one before it, and tells where it ends; `None` says that it has to be read.
+    #[inline]
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<usize> {
+        let Found { says, text, end } = self.shapes.find(json, until)?;
+        let Some((index, piece)) = says else { return Some(end) };
+        let Block::Open(growing) = self.blocks.get_mut(&index)? else { return None };
+        match (&mut **growing, piece) {
+            (Growing::Text(block), Piece::Text) => {
+                block.take_in(&text);
+                if block.cited.is_none() {
+                    return Some(end);
+                }
+                self.learner.bytes += text.raw().len();
+            }
+            (Growing::Thinking { text: held, .. }, Piece::Thinking) => {
+                held.extend_from_slice(text.raw());
+                self.learner.bytes += text.raw().len();
+            }
+            (Growing::Other { rest: Rest::Input(input), .. }, Piece::Input) => {
+                let before = input.len();
+                text.decoded(&mut |bytes| input.extend_from_slice(bytes));
+                self.learner.bytes += input.len() - before;
+            }
+            _ => return None,
+        }
+        self.over_bounds |= self.is_over_bounds();
+        self.settle_bounds();
+        Some(end)
+    }
+
+    fn settle_bounds(&mut self) {
+        self.unobservable |= self.over_bounds;
+        if self.unobservable {
+            self.shapes.clear();
+            self.blocks.clear();
+            self.tail = Tail::default();
+        }
+    }
+
+    fn progress(&self, mut progress: Progress) -> Progress {
+        progress.unobservable = self.unobservable;
+        progress.over_bounds = self.over_bounds;
+        progress.bound = self.bound;
+        progress.ended = self.ended;
+        progress
     }
 
     /// The message with which a stream starts has no blocks yet; it may say what the provider did to the request.
@@ -217,14 +285,19 @@ impl MessagesRecorder {
         Ok(())
     }
 
-    fn delta(&mut self, index: u32, json: &[u8], span: Range<usize>) -> Result<(), Unreadable> {
+    fn delta(&mut self, index: u32, json: &[u8], span: Range<usize>) -> Result<Said<(u32, Piece)>, Unreadable> {
         // What belongs to a block that did not begin, or is over, makes no sense.
         let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return Err(Unreadable) };
         let raw = &json[span];
         let delta = Delta::read(raw)?;
         let before = growing.bytes();
+        let mut said = Said::Nothing;
         match (&mut **growing, delta.kind.decode().as_ref()) {
-            (Growing::Text(text), b"text_delta") => text.take_in(&delta.text.ok_or(Unreadable)?),
+            (Growing::Text(text), b"text_delta") => {
+                let piece = delta.text.ok_or(Unreadable)?;
+                text.take_in(&piece);
+                said.add((index, Piece::Text), json, &piece);
+            }
             (Growing::Text(text), b"citations_delta") => {
                 let citation = delta.citation.ok_or(Unreadable)?;
                 if text.cited.is_none() && text.is_empty {
@@ -236,15 +309,20 @@ impl MessagesRecorder {
                     }
                     citations.extend_from_slice(&raw[citation]);
                 }
+                said = Said::More;
             }
             (Growing::Thinking { text, .. }, b"thinking_delta") => {
-                text.extend_from_slice(delta.thinking.ok_or(Unreadable)?.raw());
+                let piece = delta.thinking.ok_or(Unreadable)?;
+                text.extend_from_slice(piece.raw());
+                said.add((index, Piece::Thinking), json, &piece);
             }
             (Growing::Thinking { signature, .. }, b"signature_delta") => {
                 signature.extend_from_slice(delta.signature.ok_or(Unreadable)?.raw());
+                said = Said::More;
             }
             (Growing::Other { rest, .. }, b"input_json_delta") => {
                 let piece = delta.partial_json.ok_or(Unreadable)?;
+                said.add((index, Piece::Input), json, &piece);
                 match rest {
                     Rest::Input(input) => piece.decoded(&mut |bytes| input.extend_from_slice(bytes)),
                     Rest::None => *rest = Rest::Input(piece.decode().into_owned()),
@@ -257,13 +335,18 @@ impl MessagesRecorder {
                     Rest::None => Rest::Members(raw.to_vec()),
                     _ => Rest::Unclear,
                 };
+                said = Said::More;
             }
-            (Growing::Other { rest, .. }, _) => *rest = Rest::Unclear,
-            _ => {}
+            (Growing::Other { rest, .. }, _) => {
+                *rest = Rest::Unclear;
+                said = Said::More;
+            }
+            // What does not fit its block may fit the next one.
+            _ => said = Said::More,
         }
         let growth = growing.bytes().saturating_sub(before);
         self.learner.bytes += growth;
-        Ok(())
+        Ok(said)
     }
 
     /// A block is over. Says whether it is worth something.
@@ -338,6 +421,21 @@ impl MessagesRecorder {
 
     fn is_over_bounds(&self) -> bool {
         self.blocks.len() > self.learner.limits.max_parts || self.learner.bytes > self.learner.limits.max_bytes
+    }
+}
+
+/// What a member of an event is; those that are read are named in [`Event::read`].
+fn member(key: &[u8]) -> Member {
+    match key {
+        b"type"
+        | b"index"
+        | b"content_block"
+        | b"delta"
+        | b"message"
+        | b"content"
+        | b"error"
+        | b"input_transformations" => Member::Read,
+        _ => Member::Free,
     }
 }
 
@@ -475,21 +573,19 @@ impl Learner {
 impl Recorder for MessagesRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable {
+        if !self.unobservable && self.take_in(json, Until::End).is_none() {
             // An event that is no JSON, or not of this protocol, may hide anything.
             let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.over_bounds |= self.is_over_bounds();
-            self.unobservable |= !valid || self.over_bounds;
-            if self.unobservable {
-                self.blocks.clear();
-                self.tail = Tail::default();
-            }
+            self.unobservable |= !valid;
+            self.settle_bounds();
         }
-        progress.unobservable = self.unobservable;
-        progress.over_bounds = self.over_bounds;
-        progress.bound = self.bound;
-        progress.ended = self.ended;
-        progress
+        self.progress(progress)
+    }
+
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+        let end = self.take_in(json, until)?;
+        Some((self.progress(Progress::default()), end))
     }
 
     fn turn(&self, _complete: bool) -> Vec<Alternative> {

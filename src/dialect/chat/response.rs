@@ -16,7 +16,10 @@ use crate::{
         fingerprint::{Running, Tag},
     },
     scope::HashKey,
-    wire::json::{Cursor, Str, is_utf8},
+    wire::{
+        json::{Cursor, Str, is_utf8},
+        shape::{Found, Member, Said, Shapes, Until},
+    },
 };
 
 /// More choices than any provider gives; further ones are not remembered.
@@ -28,9 +31,21 @@ pub(super) struct ChatRecorder {
     limits: RecorderLimits,
     defaults: Arc<ToolDefaults>,
     choices: BTreeMap<u32, Choice>,
+    /// What most events are like: a choice, and which text they add to it.
+    shapes: Shapes<(u32, Spoken)>,
+    /// What the event at hand says.
+    said: Said<(u32, Spoken)>,
     bytes: usize,
+    ended: bool,
     unobservable: bool,
     over_bounds: bool,
+}
+
+/// A text of which many pieces come, one like the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Content,
+    Field(Field),
 }
 
 /// How a choice came to its end.
@@ -117,7 +132,10 @@ impl ChatRecorder {
             limits,
             defaults,
             choices: BTreeMap::new(),
+            shapes: Shapes::default(),
+            said: Said::Nothing,
             bytes: 0,
+            ended: false,
             unobservable: false,
             over_bounds: false,
         }
@@ -166,11 +184,24 @@ impl ChatRecorder {
         }
         let choice = self.choices.entry(index).or_default();
         // Where both stand there, the message repeats what the deltas said.
-        let mut reader = Reader { choice, key: &self.key, whole: delta.is_none(), bytes: 0, changed: false };
+        let mut reader = Reader {
+            json: bytes,
+            choice,
+            key: &self.key,
+            whole: delta.is_none(),
+            said: Said::Nothing,
+            bytes: 0,
+            changed: false,
+        };
         if let Some(object) = delta.or(message) {
             reader.object(object)?;
         }
-        let Reader { bytes: added, changed, .. } = reader;
+        let Reader { bytes: added, changed, said, .. } = reader;
+        self.said = match (said, &self.said) {
+            (Said::Nothing, Said::Nothing) => Said::Nothing,
+            (Said::One(spoken, span), Said::Nothing) => Said::One((index, spoken), span),
+            _ => Said::More,
+        };
         self.bytes = self.bytes.saturating_add(added);
         progress.changed |= changed;
         let finish = match reason.as_ref().map(Str::decode).as_deref() {
@@ -185,9 +216,49 @@ impl ChatRecorder {
             // A document is whole without a word about it.
             None => (delta.is_none() && message.is_some()).then_some(Finish::Complete),
         };
+        if finish.is_some() {
+            self.said = Said::More;
+        }
         // The first word about the end counts.
         choice.finish = choice.finish.or(finish);
         Ok(())
+    }
+
+    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something; `None` says
+    /// that it has to be read.
+    #[inline]
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
+        let Found { says, text, end } = self.shapes.find(json, until)?;
+        let Some((index, spoken)) = says else { return Some((false, end)) };
+        let choice = self.choices.get_mut(&index)?;
+        let said = Said::More;
+        let mut reader = Reader { json, choice, key: &self.key, whole: false, said, bytes: 0, changed: false };
+        match spoken {
+            Spoken::Content => reader.text(&text),
+            Spoken::Field(field) => reader.field(field, &text).then_some(())?,
+        }
+        let Reader { bytes, changed, .. } = reader;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.over_bounds |= self.bytes > self.limits.max_bytes;
+        self.settle_bounds();
+        Some((changed, end))
+    }
+
+    #[inline]
+    fn settle_bounds(&mut self) {
+        self.unobservable |= self.over_bounds;
+        if self.unobservable {
+            self.choices.clear();
+            self.shapes.clear();
+            self.ended = false;
+        }
+    }
+
+    fn progress(&self, mut progress: Progress) -> Progress {
+        progress.unobservable = self.unobservable;
+        progress.over_bounds = self.over_bounds;
+        progress.ended = self.ended;
+        progress
     }
 
     fn is_over_bounds(&self) -> bool {
@@ -345,6 +416,11 @@ impl ChatRecorder {
     }
 }
 
+/// What a member of an event is; those that are read are named in [`ChatRecorder::read`].
+fn member(key: &[u8]) -> Member {
+    if matches!(key, b"choices" | b"error") { Member::Read } else { Member::Free }
+}
+
 fn is_empty_text(value: &[u8]) -> bool {
     reasoning::text_of(value).is_some_and(|text| text.decode().trim_ascii().is_empty())
 }
@@ -355,10 +431,13 @@ fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
 
 /// Reads one delta or message into its choice.
 struct Reader<'c> {
+    /// The event in which it stands.
+    json: &'c [u8],
     choice: &'c mut Choice,
     key: &'c HashKey,
     /// It is a message: its values are kept as they came.
     whole: bool,
+    said: Said<Spoken>,
     bytes: usize,
     changed: bool,
 }
@@ -405,6 +484,7 @@ impl Reader<'_> {
     }
 
     fn call(&mut self, call: &[u8]) -> Result<(), Unreadable> {
+        self.said = Said::More;
         if self.whole {
             self.note(call.len());
             self.choice.calls.push(Call::Whole(Bytes::copy_from_slice(call)));
@@ -433,6 +513,7 @@ impl Reader<'_> {
         if text.is_empty() {
             return;
         }
+        self.said.add(Spoken::Content, self.json, text);
         let key = self.key;
         let hash = self.choice.text.get_or_insert_with(|| Running::new(key, Tag::Text));
         text.decoded(&mut |bytes| hash.update(bytes));
@@ -465,6 +546,7 @@ impl Reader<'_> {
         })?;
         match (is_thinking, thinking, text) {
             (true, Some(_), _) if self.whole => {
+                self.said = Said::More;
                 self.note(element.len());
                 self.choice.chunks.push(Chunk::Whole(Bytes::copy_from_slice(element)));
                 Ok(())
@@ -480,6 +562,7 @@ impl Reader<'_> {
 
     /// A chunk of thinking goes on in the next one, until something is said.
     fn thinking(&mut self, value: &[u8], more: &[(&[u8], &[u8])]) -> Result<(), Unreadable> {
+        self.said = Said::More;
         self.note(value.len());
         let goes_on = !std::mem::replace(&mut self.choice.text_is_last, false);
         if !goes_on || self.choice.chunks.is_empty() {
@@ -516,6 +599,7 @@ impl Reader<'_> {
 
     /// Keeps a value as it came, if there is none that says more.
     fn set(&mut self, field: Field, value: &[u8]) {
+        self.said = Said::More;
         let says = field.weigh(value);
         if says == Weight::Nothing {
             return;
@@ -543,6 +627,7 @@ impl Reader<'_> {
             if self.held(field).is_none() {
                 self.choice.fields.push((field, Gathered::Details(Details::default())));
             }
+            self.said = Said::More;
             let Some(Gathered::Details(details)) = self.held(field) else { return Ok(()) };
             let added = details.add(value)?;
             self.bytes += added;
@@ -553,14 +638,24 @@ impl Reader<'_> {
         if self.held(field).is_none() {
             self.choice.fields.push((field, Gathered::Text(Vec::new())));
         }
-        let Some(Gathered::Text(held)) = self.held(field) else { return Ok(()) };
-        held.extend_from_slice(text.raw());
-        self.bytes += text.raw().len();
-        self.changed |= !text.is_empty();
+        if !text.is_empty() {
+            self.said.add(Spoken::Field(field), self.json, &text);
+        }
+        self.field(field, &text);
         Ok(())
     }
 
+    /// Adds to a field that is gathered from pieces of text; says no if this one is not.
+    fn field(&mut self, field: Field, text: &Str<'_>) -> bool {
+        let Some(Gathered::Text(held)) = self.held(field) else { return false };
+        held.extend_from_slice(text.raw());
+        self.bytes += text.raw().len();
+        self.changed |= !text.is_empty();
+        true
+    }
+
     fn piece(&mut self, delta: &Delta<'_>) {
+        self.said = Said::More;
         let at = self.position(delta);
         let calls = &mut self.choice.calls;
         let at = at.unwrap_or_else(|| {
@@ -784,19 +879,27 @@ impl Choice {
 impl Recorder for ChatRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable {
+        if let Some((changed, _)) = self.take_in(json, Until::End) {
+            progress.changed = changed;
+        } else if !self.unobservable {
+            self.said = Said::Nothing;
             // An event that is no JSON, or not of this protocol, may hide anything.
             let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.over_bounds |= self.is_over_bounds();
-            self.unobservable |= !valid || self.over_bounds;
-            if self.unobservable {
-                self.choices.clear();
+            self.unobservable |= !valid;
+            self.ended = self.choices.values().any(|choice| choice.finish.is_some());
+            if valid && !progress.error {
+                self.shapes.learn(json, std::mem::replace(&mut self.said, Said::More), member);
             }
+            self.settle_bounds();
         }
-        progress.unobservable = self.unobservable;
-        progress.over_bounds = self.over_bounds;
-        progress.ended = self.choices.values().any(|choice| choice.finish.is_some());
-        progress
+        self.progress(progress)
+    }
+
+    #[inline]
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+        let (changed, end) = self.take_in(json, until)?;
+        Some((self.progress(Progress { changed, ..Progress::default() }), end))
     }
 
     /// Nothing is kept of what did not come to its end.

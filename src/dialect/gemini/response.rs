@@ -13,7 +13,10 @@ use crate::{
         fingerprint::{self, Running, Tag},
     },
     scope::HashKey,
-    wire::json::{Cursor, is_utf8},
+    wire::{
+        json::{Cursor, Str, is_utf8},
+        shape::{Found, Member, Said, Shapes, Until},
+    },
 };
 
 /// More candidates than any provider gives; further ones are not remembered.
@@ -27,7 +30,12 @@ pub(in crate::dialect) struct GeminiRecorder {
     /// Thought parts are state of their own, to be put back whole.
     whole_thoughts: bool,
     candidates: BTreeMap<u32, Candidate>,
+    /// What most events are like: a candidate, and the kind of the text that it adds.
+    shapes: Shapes<(u32, Kind)>,
+    /// What the event at hand says.
+    said: Said<(u32, Kind)>,
     bytes: usize,
+    ended: bool,
     unobservable: bool,
     over_bounds: bool,
 }
@@ -108,7 +116,10 @@ impl GeminiRecorder {
             defaults,
             whole_thoughts,
             candidates: BTreeMap::new(),
+            shapes: Shapes::default(),
+            said: Said::Nothing,
             bytes: 0,
+            ended: false,
             unobservable: false,
             over_bounds: false,
         }
@@ -188,6 +199,9 @@ impl GeminiRecorder {
         // The reason may be a name or, with numeric enums, a number; 0 and its name say that there is none.
         let finished =
             finish.is_some_and(|reason| !matches!(reason, b"null" | b"0" | b"\"\"" | b"\"FINISH_REASON_UNSPECIFIED\""));
+        if finished {
+            self.said = Said::More;
+        }
         if finished && let Some(candidate) = self.candidates.get_mut(&index) {
             candidate.finished = true;
         }
@@ -217,6 +231,11 @@ impl GeminiRecorder {
 
     fn part(&mut self, index: u32, part: &Part<'_>, bytes: &[u8], progress: &mut Progress) {
         let state = self.state(part, bytes);
+        match (part.text(), part.remembered_kind()) {
+            (Some(text), Some(_)) if state.is_none() && text.is_empty() => {}
+            (Some(text), Some(kind)) if state.is_none() => self.said.add((index, kind), bytes, text),
+            _ => self.said = Said::More,
+        }
         progress.changed |= state.is_some() || !part.is_empty_text();
         let key = self.key.clone();
         let whole_thoughts = self.whole_thoughts;
@@ -239,7 +258,8 @@ impl GeminiRecorder {
                 if keeps_text {
                     self.bytes += text.raw().len();
                 }
-                candidate.text(&key, kind, part, state, keeps_text);
+                let state = state.map(|state| (state, part.anchor(&key, None)));
+                candidate.text(&key, kind, text, state, keeps_text);
             }
             PartKind::Call => {
                 let span = &bytes[part.span.clone()];
@@ -290,7 +310,7 @@ impl GeminiRecorder {
     }
 }
 
-fn decoded(text: Option<&crate::wire::json::Str<'_>>) -> Option<Box<str>> {
+fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
     Some(String::from_utf8_lossy(&text?.decode()).into())
 }
 
@@ -363,8 +383,15 @@ impl Candidate {
         }
     }
 
-    fn text(&mut self, key: &HashKey, kind: Kind, part: &Part<'_>, state: Option<Item>, keeps_text: bool) {
-        let Some(text) = part.text() else { return };
+    /// Adds text to the last part, or begins another one: then it says so. State comes with the hash of the text alone.
+    fn text(
+        &mut self,
+        key: &HashKey,
+        kind: Kind,
+        text: &Str<'_>,
+        state: Option<(Item, Option<Anchor>)>,
+        keeps_text: bool,
+    ) -> bool {
         let goes_on = self.parts.last().is_some_and(|last| {
             last.part.kind == kind
                 && last.run.as_ref().is_some_and(|run| !run.closed)
@@ -387,7 +414,7 @@ impl Candidate {
                 pieces: None,
             });
         }
-        let Some(Seen { part: seen, run: Some(run), .. }) = self.parts.last_mut() else { return };
+        let Some(Seen { part: seen, run: Some(run), .. }) = self.parts.last_mut() else { return false };
         let mut length = 0_usize;
         text.decoded(&mut |bytes| {
             if let Some(hash) = &mut run.hash {
@@ -403,11 +430,12 @@ impl Candidate {
         if let Some(kept) = &mut run.text {
             kept.extend_from_slice(text.raw());
         }
-        if let Some(state) = state {
+        if let Some((state, anchor)) = state {
             seen.state = Some(state);
             seen.state_at = Some(run.length);
-            run.signed_chunk = part.anchor(key, None);
+            run.signed_chunk = anchor;
         }
+        !goes_on
     }
 
     /// A piece of a call that streams its arguments. The first one names the call; the last one says
@@ -510,22 +538,86 @@ fn whole_thought(text: &[u8], state: &Item) -> Bytes {
     [&head[..], text, middle, state.raw(), b"}"].concat().into()
 }
 
+impl GeminiRecorder {
+    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something; `None` says
+    /// that it has to be read.
+    #[inline]
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
+        let Found { says, text, end } = self.shapes.find(json, until)?;
+        let mut changed = false;
+        if let Some((index, kind)) = says.filter(|_| !text.is_empty()) {
+            let candidate = self.candidates.get_mut(&index)?;
+            let keeps_text = self.whole_thoughts && kind == Kind::Thought;
+            if keeps_text {
+                self.bytes += text.raw().len();
+            }
+            changed = true;
+            if candidate.text(&self.key, kind, &text, None, keeps_text) || keeps_text {
+                self.keep_bounds();
+            }
+        }
+        Some((changed, end))
+    }
+
+    #[inline]
+    fn progress(&self, mut progress: Progress) -> Progress {
+        progress.unobservable = self.unobservable;
+        progress.over_bounds = self.over_bounds;
+        progress.ended = self.ended;
+        progress
+    }
+
+    fn keep_bounds(&mut self) {
+        self.over_bounds |= self.is_over_bounds();
+        if self.over_bounds {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.unobservable = true;
+        self.candidates.clear();
+        self.shapes.clear();
+        self.ended = false;
+    }
+}
+
+/// What a member of an event is; those that are read are named in [`GeminiRecorder::root_member`].
+fn member(key: &[u8]) -> Member {
+    match key {
+        b"candidates" | b"error" => Member::Read,
+        b"response" => Member::Envelope,
+        _ => Member::Free,
+    }
+}
+
 impl Recorder for GeminiRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable {
+        if let Some((changed, _)) = self.take_in(json, Until::End) {
+            progress.changed = changed;
+        } else if !self.unobservable {
+            self.said = Said::Nothing;
             // An event that is no JSON, or not of this protocol, may hide anything.
-            let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
-            self.over_bounds |= self.is_over_bounds();
-            self.unobservable |= !valid || self.over_bounds;
-            if self.unobservable {
-                self.candidates.clear();
+            if is_utf8(json) && self.read(json, &mut progress).is_ok() {
+                self.ended =
+                    !self.candidates.is_empty() && self.candidates.values().all(|candidate| candidate.finished);
+                if !progress.error && !progress.missing {
+                    self.shapes.learn(json, std::mem::replace(&mut self.said, Said::More), member);
+                }
+                self.keep_bounds();
+            } else {
+                self.over_bounds |= self.is_over_bounds();
+                self.give_up();
             }
         }
-        progress.unobservable = self.unobservable;
-        progress.over_bounds = self.over_bounds;
-        progress.ended = !self.candidates.is_empty() && self.candidates.values().all(|candidate| candidate.finished);
-        progress
+        self.progress(progress)
+    }
+
+    #[inline]
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+        let (changed, end) = self.take_in(json, until)?;
+        Some((self.progress(Progress { changed, ..Progress::default() }), end))
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {

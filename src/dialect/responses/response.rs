@@ -12,7 +12,10 @@ use crate::{
         fingerprint::{self, Running, Tag},
     },
     scope::HashKey,
-    wire::json::{Cursor, Str, is_utf8},
+    wire::{
+        json::{Cursor, Str, is_utf8},
+        shape::{Member, Said, Shapes, Until},
+    },
 };
 
 /// Reads the events of one response.
@@ -24,6 +27,8 @@ pub(super) struct ResponsesRecorder {
     limits: RecorderLimits,
     defaults: Arc<ToolDefaults>,
     items: BTreeMap<usize, Seen>,
+    /// What most events are like, of those that say nothing.
+    shapes: Shapes<()>,
     bytes: usize,
     ended: bool,
     /// The answer was cut off at a limit.
@@ -110,6 +115,7 @@ impl ResponsesRecorder {
             limits,
             defaults,
             items: BTreeMap::new(),
+            shapes: Shapes::default(),
             bytes: 0,
             ended: false,
             is_truncated: false,
@@ -155,7 +161,12 @@ impl ResponsesRecorder {
                 progress.error = true;
                 Ok(())
             }
-            _ => Ok(()),
+            _ => {
+                // All that is looked at is of which kind it is.
+                let member = |key: &[u8]| if key == b"type" { Member::Read } else { Member::Free };
+                self.shapes.learn(json, Said::Nothing, member);
+                Ok(())
+            }
         }
     }
 
@@ -353,20 +364,32 @@ fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
     Some(String::from_utf8_lossy(&text.decode()).into())
 }
 
-impl Recorder for ResponsesRecorder {
-    fn event(&mut self, json: &[u8]) -> Progress {
-        let mut progress = Progress::default();
-        if !self.unobservable {
-            let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
-            self.unobservable |= !valid || self.over_bounds;
-            if self.unobservable {
-                self.items.clear();
-            }
-        }
+impl ResponsesRecorder {
+    fn progress(&self, mut progress: Progress) -> Progress {
         progress.unobservable = self.unobservable;
         progress.over_bounds = self.over_bounds;
         progress.ended = self.ended && !self.unobservable;
         progress
+    }
+}
+
+impl Recorder for ResponsesRecorder {
+    fn event(&mut self, json: &[u8]) -> Progress {
+        let mut progress = Progress::default();
+        if !self.unobservable && self.shapes.find(json, Until::End).is_none() {
+            let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
+            self.unobservable |= !valid || self.over_bounds;
+            if self.unobservable {
+                self.items.clear();
+                self.shapes.clear();
+            }
+        }
+        self.progress(progress)
+    }
+
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+        let end = self.shapes.find(json, until)?.end;
+        Some((self.progress(Progress::default()), end))
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {
