@@ -1,6 +1,9 @@
 //! The clients: one entry each.
 
-use super::{program::Program, provider::Protocol};
+use super::{
+    program::{Program, Tool},
+    provider::Protocol,
+};
 
 /// A client, and what it speaks.
 #[derive(Debug)]
@@ -11,8 +14,47 @@ pub(crate) struct Client {
     pub(super) protocols: &'static [Protocol],
 }
 
-const CLIENTS: &[Client] =
-    &[Client { name: "google-genai", program: Program::Python("google_genai.py"), protocols: &[Protocol::Gemini] }];
+const CLIENTS: &[Client] = &[
+    Client { name: "google-genai", program: Program::Python("google_genai.py"), protocols: &[Protocol::Gemini] },
+    Client { name: "@google/genai", program: Program::Node("google_genai.mjs"), protocols: &[Protocol::Gemini] },
+    Client { name: "@anthropic-ai/sdk", program: Program::Node("anthropic_sdk.mjs"), protocols: &[Protocol::Messages] },
+    Client {
+        name: "openai (npm)",
+        program: Program::Node("openai.mjs"),
+        protocols: &[Protocol::Responses, Protocol::DeepSeek, Protocol::GeminiChat, Protocol::OpenRouter],
+    },
+    Client { name: "ai", program: Program::Node("vercel_ai.mjs"), protocols: ALL },
+    Client {
+        name: "@anthropic-ai/claude-code",
+        program: Program::Agent("claude_code.mjs", Tool::shell("Bash", "command")),
+        protocols: &[Protocol::Messages],
+    },
+    Client {
+        name: "@google/gemini-cli",
+        program: Program::Agent("gemini_cli.mjs", Tool::shell("run_shell_command", "command")),
+        protocols: &[Protocol::Gemini],
+    },
+    Client {
+        name: "@openai/codex",
+        program: Program::Agent("codex.mjs", Tool::shell("exec_command", "cmd")),
+        protocols: &[Protocol::Responses],
+    },
+    Client {
+        name: "opencode-ai",
+        program: Program::Agent("opencode.mjs", Tool::shell("bash", "command")),
+        protocols: ALL,
+    },
+];
+
+/// Every protocol.
+const ALL: &[Protocol] = &[
+    Protocol::Gemini,
+    Protocol::Messages,
+    Protocol::Responses,
+    Protocol::DeepSeek,
+    Protocol::GeminiChat,
+    Protocol::OpenRouter,
+];
 
 /// All clients, or those that the variable `CLIENTS_ONLY` names.
 pub(crate) fn chosen() -> Vec<&'static Client> {

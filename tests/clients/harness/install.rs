@@ -24,6 +24,11 @@ impl Installed {
         self.root.join("node")
     }
 
+    /// As [`node`](Self::node), for the command lines of agents.
+    pub(super) fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+
     /// The home of the programs.
     pub(super) fn home(&self) -> PathBuf {
         self.root.join("home")
@@ -54,7 +59,7 @@ fn profile() -> PathBuf {
 pub(crate) fn all(clients: &[&Client]) -> Installed {
     let root = profile().parent().unwrap().join("clients");
     let installed = Installed { root };
-    for folder in [installed.home(), installed.node(), installed.runs()] {
+    for folder in [installed.home(), installed.node(), installed.agents(), installed.runs()] {
         fs::create_dir_all(folder).unwrap();
     }
     let mut missing = gateway();
@@ -62,7 +67,10 @@ pub(crate) fn all(clients: &[&Client]) -> Installed {
         missing.extend(python(&installed));
     }
     if clients.iter().any(|client| matches!(client.program, Program::Node(_))) {
-        missing.extend(node(&installed));
+        missing.extend(node("js", &installed.node()));
+    }
+    if clients.iter().any(|client| matches!(client.program, Program::Agent(..))) {
+        missing.extend(node("cli", &installed.agents()));
     }
     assert!(missing.is_empty(), "these are missing:\n- {}", missing.join("\n- "));
     installed
@@ -132,12 +140,11 @@ fn python(installed: &Installed) -> Vec<String> {
     if missing.is_empty() { vec!["PyPI: what is pinned does not go together".to_owned()] } else { missing }
 }
 
-fn node(installed: &Installed) -> Vec<String> {
-    let folder = installed.node();
+fn node(language: &str, folder: &Path) -> Vec<String> {
     let lists: Vec<PathBuf> =
-        ["package.json", "package-lock.json"].iter().map(|file| sources("js").join(file)).collect();
+        ["package.json", "package-lock.json"].iter().map(|file| sources(language).join(file)).collect();
     let current = read(&lists);
-    for file in fs::read_dir(sources("js")).unwrap() {
+    for file in fs::read_dir(sources(language)).unwrap() {
         let file = file.unwrap();
         if file.path().is_file() {
             fs::copy(file.path(), folder.join(file.file_name())).unwrap();
@@ -152,7 +159,7 @@ fn node(installed: &Installed) -> Vec<String> {
         return vec![why];
     }
     let mut command = Command::new("npm");
-    command.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder);
+    command.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(folder);
     match ran("npm", &mut command) {
         Ok(()) => {
             fs::write(stamp, current).unwrap();

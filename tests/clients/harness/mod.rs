@@ -38,7 +38,7 @@ pub(crate) async fn run_all(clients: &[&'static Client], installed: &Installed) 
         for protocol in client.protocols.iter().copied() {
             let row = rows.len();
             rows.push(Row::new(client, protocol));
-            for case in Case::all() {
+            for case in Case::of(client) {
                 let (installed, slots) = (Arc::clone(&installed), Arc::clone(&slots));
                 runs.spawn(async move {
                     let _slot = slots.acquire_owned().await.unwrap();

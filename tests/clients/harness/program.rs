@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::install::Installed;
 
@@ -20,8 +21,32 @@ pub(super) enum Program {
     /// A file in `tests/clients/python`.
     Python(&'static str),
     /// A file in `tests/clients/js`.
-    #[allow(dead_code, reason = "for the clients of npm")]
     Node(&'static str),
+    /// A file in `tests/clients/cli`, and the tool of its own that the model calls.
+    Agent(&'static str, Tool),
+}
+
+/// A tool that the model is to call for a city.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tool {
+    pub(super) name: &'static str,
+    /// The name of the argument, and what is in it for a city.
+    pub(super) argument: (&'static str, fn(&str) -> String),
+}
+
+impl Tool {
+    /// The tool of all programs that are no agents.
+    const WEATHER: Self = Self { name: "get_weather", argument: ("city", str::to_owned) };
+
+    /// A shell, which has a file for each city.
+    pub(super) const fn shell(name: &'static str, argument: &'static str) -> Self {
+        Self { name, argument: (argument, |city| format!("cat {city}.txt")) }
+    }
+
+    pub(super) fn calls(self, cities: &[&str]) -> Vec<(&'static str, Value)> {
+        let (argument, text) = self.argument;
+        cities.iter().map(|city| (self.name, json!({argument: text(city)}))).collect()
+    }
 }
 
 /// What a program is told: its one argument.
@@ -63,12 +88,19 @@ impl Program {
                 command.arg(super::install::sources("python").join(file));
                 command
             }
-            Self::Node(file) => {
-                let mut command = Command::new("node");
-                command.arg(installed.node().join(file));
-                command
-            }
+            Self::Node(file) => node(&installed.node(), file),
+            Self::Agent(file, _) => node(&installed.agents(), file),
         }
+    }
+
+    /// Whether it can be told to stream: agents always do.
+    pub(super) fn streams(self) -> &'static [bool] {
+        if let Self::Agent(..) = self { &[true] } else { &[false, true] }
+    }
+
+    /// The tool that the model calls.
+    pub(super) fn tool(self) -> Tool {
+        if let Self::Agent(_, tool) = self { tool } else { Tool::WEATHER }
     }
 
     /// Runs it; what goes wrong is told in words. `notes` is where its output goes, with the endings `out` and `err`.
@@ -103,6 +135,13 @@ impl Program {
         let line = said.lines().last().unwrap_or_default();
         serde_json::from_str(line).map_err(|error| format!("the program told nothing that can be read: {error}"))
     }
+}
+
+/// With the node of that installation: the packages want a newer one than many machines have.
+fn node(installation: &Path, file: &str) -> Command {
+    let mut command = Command::new(installation.join("node_modules/.bin/node"));
+    command.arg(installation.join(file));
+    command
 }
 
 pub(super) fn ending(notes: &Path, ending: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tower_reasoning_replay::testing::{
     anthropic::{self, AnthropicProvider},
     chat::{self, ChatProvider, Flavour, Recorded},
@@ -10,7 +10,10 @@ use tower_reasoning_replay::testing::{
     responses::{self, ResponsesProvider},
 };
 
-use super::scenario::{Scenario, Step};
+use super::{
+    program::Program,
+    scenario::{Scenario, Step},
+};
 use crate::upstream::serve;
 
 /// What is spoken, and with whom.
@@ -71,7 +74,7 @@ impl Protocol {
             Self::Messages => "Expected `thinking` or `redacted_thinking`",
             Self::Responses => "without its required 'reasoning' item",
             Self::DeepSeek => "must be passed back to the API",
-            Self::OpenRouter => "reasoning",
+            Self::OpenRouter => "Expected `thinking`",
         }
     }
 }
@@ -116,44 +119,89 @@ macro_rules! played {
 
 /// What is said in one step, in the words of a protocol.
 macro_rules! script {
-    ($protocol:ident, $scenario:expr, thought: $thought:expr, calls: $calls:expr) => {
-        $protocol::Script::new($scenario.steps().iter().map(|step| match step {
-            Step::Calls(cities) => $protocol::Turn::new([$thought, $calls(of_cities(cities))]),
+    ($protocol:ident, $scenario:expr, $program:expr, thought: $thought:expr, calls: $calls:expr) => {{
+        let (scenario, program) = ($scenario, $program);
+        let turns = scenario.steps().iter().map(|step| match step {
+            Step::Calls(cities) => $protocol::Turn::new([$thought, $calls(program.tool().calls(cities))]),
             Step::TalkedCalls(text, cities) => {
-                $protocol::Turn::new([$thought, $protocol::Say::text(*text), $calls(of_cities(cities))])
+                $protocol::Turn::new([$thought, $protocol::Say::text(*text), $calls(program.tool().calls(cities))])
             }
             Step::Text(text) => $protocol::Turn::new([$thought, $protocol::Say::text(*text)]),
-        }))
-    };
+        });
+        if let Program::Agent(..) = program {
+            let turns: Vec<_> = turns.collect();
+            $protocol::Script::from_fn(move |body| match reached(scenario, body).and_then(|step| turns.get(step)) {
+                Some(turn) => turn.clone(),
+                None => $protocol::Turn::new([$protocol::Say::text("The weather in some cities")]),
+            })
+        } else {
+            $protocol::Script::new(turns)
+        }
+    }};
 }
 
-fn of_cities(cities: &[&str]) -> Vec<(&'static str, Value)> {
-    cities.iter().map(|city| ("get_weather", json!({"city": city}))).collect()
+/// Which step an agent has reached; agents put words of their own into a history, so that turns cannot be counted.
+/// `None` for a request on the side: it offers no tools.
+fn reached(scenario: Scenario, body: &Value) -> Option<usize> {
+    body.get("tools").and_then(Value::as_array).filter(|tools| !tools.is_empty())?;
+    let (mut results, mut said) = (0, String::new());
+    survey(body, &mut results, &mut said);
+    let is_over = |step: &Step| match step {
+        Step::Calls(cities) | Step::TalkedCalls(_, cities) => {
+            let over = results >= cities.len();
+            results = results.saturating_sub(cities.len());
+            over
+        }
+        Step::Text(text) => said.contains(text),
+    };
+    Some(scenario.steps().iter().map(is_over).take_while(|over| *over).count())
+}
+
+/// Counts the results of calls, and joins all text.
+fn survey(value: &Value, results: &mut usize, said: &mut String) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| survey(value, results, said)),
+        Value::Object(members) => {
+            let is = |name: &str, words: &[&str]| {
+                members.get(name).and_then(Value::as_str).is_some_and(|word| words.contains(&word))
+            };
+            let is_result = is("type", &["tool_result", "function_call_output"])
+                || is("role", &["tool"])
+                || members.contains_key("functionResponse");
+            *results += usize::from(is_result);
+            for (name, value) in members {
+                match value {
+                    Value::String(text) if name == "text" || name == "content" => said.push_str(text),
+                    _ => survey(value, results, said),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 impl Provider {
     /// One that binds its state to content as strictly as it can, or only as strictly as the real one is known to.
-    pub(super) fn playing(protocol: Protocol, scenario: Scenario, bound: bool) -> Self {
+    pub(super) fn playing(protocol: Protocol, scenario: Scenario, program: Program, bound: bool) -> Self {
         let chat = |flavour| {
-            let script =
-                script!(chat, scenario, thought: chat::Say::reasoning(THOUGHT), calls: chat::Say::calls::<&str>);
+            let script = script!(chat, scenario, program, thought: chat::Say::reasoning(THOUGHT), calls: chat::Say::calls::<&str>);
             Self::Chat(played!(ChatProvider::builder().flavour(flavour), scenario, script))
         };
         match protocol {
             Protocol::Gemini => {
-                let script = script!(gemini, scenario, thought: gemini::Say::thought(THOUGHT), calls: gemini::Say::calls::<&str>);
+                let script = script!(gemini, scenario, program, thought: gemini::Say::thought(THOUGHT), calls: gemini::Say::calls::<&str>);
                 Self::Gemini(played!(GeminiProvider::builder().bind_signatures(bound), scenario, script))
             }
             Protocol::Messages => {
                 let script = script!(
-                    anthropic, scenario,
+                    anthropic, scenario, program,
                     thought: anthropic::Say::thinking(THOUGHT), calls: anthropic::Say::tool_uses::<&str>
                 );
                 Self::Messages(played!(AnthropicProvider::builder(), scenario, script))
             }
             Protocol::Responses => {
                 let script = script!(
-                    responses, scenario,
+                    responses, scenario, program,
                     thought: responses::Say::reasoning([THOUGHT]), calls: responses::Say::calls::<&str>
                 );
                 Self::Responses(played!(ResponsesProvider::builder(), scenario, script))

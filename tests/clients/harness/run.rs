@@ -38,9 +38,9 @@ pub(crate) struct Case {
 
 impl Case {
     /// All cases of one client.
-    pub(crate) fn all() -> Vec<Self> {
+    pub(crate) fn of(client: &Client) -> Vec<Self> {
         let mut cases = Vec::new();
-        for stream in [false, true] {
+        for &stream in client.program.streams() {
             let mut case = |between, scenario| cases.push(Self { between, scenario, stream });
             for scenario in [Scenario::Loop, Scenario::Parallel, Scenario::Image, Scenario::Abort, Scenario::Switch] {
                 // Only a stream can be left half-way.
@@ -81,7 +81,7 @@ pub(crate) struct Outcome {
 pub(super) async fn run(client: &'static Client, protocol: Protocol, case: Case, installed: &Installed) -> Outcome {
     let forgetful = !matches!(case.between, Between::Kept | Between::Alone);
     // How a client lays out what it keeps is between it and its provider.
-    let provider = Provider::playing(protocol, case.scenario, forgetful);
+    let provider = Provider::playing(protocol, case.scenario, client.program, forgetful);
     let without: &[&str] = &["--no-replay"];
     let flags = if matches!(case.between, Between::Nothing | Between::Alone) { without } else { &[] };
     let gateway = Gateway::before(provider.serve().await, flags);
@@ -106,7 +106,7 @@ pub(super) async fn run(client: &'static Client, protocol: Protocol, case: Case,
     let seen = provider.requests();
     let version = told.as_ref().ok().and_then(|told| told.version.clone());
     let said = format!("{told:?}");
-    let verdict = judge(told, &seen, protocol, case.scenario);
+    let verdict = judge(told, &seen, protocol, case.scenario, client.program.tool());
     let mut log = format!("{verdict}\n{said}\nthe translator dropped {}\n", translator.stripped());
     for request in &seen {
         let body = String::from_utf8_lossy(&request.body);

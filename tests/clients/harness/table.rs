@@ -85,7 +85,7 @@ impl Row {
         let mut notes = Vec::new();
         for (_, between, scenario) in COLUMNS {
             for (case, verdict) in self.of(between, scenario) {
-                if matches!(verdict, Verdict::NotSupported(_) | Verdict::Fails(_)) {
+                if ["fails", "not supported"].contains(&word(between, verdict).as_str()) {
                     notes.push(format!("{}{case}: {verdict}", self.note()));
                 }
             }
@@ -93,12 +93,13 @@ impl Row {
         notes
     }
 
-    /// Whether the control shows what it should: that without the layer the provider refuses.
+    /// Whether the control shows what it should: that without the layer the provider refuses, or gets no state.
     fn proves_nothing(&self) -> bool {
         let control = self.of(Between::Nothing, Scenario::Loop);
-        let refused = |verdict: &Verdict| matches!(verdict, Verdict::Refused | Verdict::NotSupported(_));
+        let refused =
+            |verdict: &Verdict| matches!(verdict, Verdict::Refused | Verdict::Lacks { .. } | Verdict::NotSupported(_));
         !control.iter().all(|(_, verdict)| refused(verdict))
-            || !control.iter().any(|(_, verdict)| **verdict == Verdict::Refused)
+            || !control.iter().any(|(_, verdict)| matches!(verdict, Verdict::Refused | Verdict::Lacks { .. }))
     }
 }
 
@@ -107,7 +108,8 @@ fn word(between: Between, verdict: &Verdict) -> String {
         (Between::Alone, Verdict::Works { .. }) => "yes".to_owned(),
         (Between::Alone, Verdict::Refused) => "no".to_owned(),
         (_, Verdict::NotSupported(_)) => "not supported".to_owned(),
-        (_, Verdict::Fails(_)) => "fails".to_owned(),
+        (Between::Alone | Between::Nothing, Verdict::Lacks { .. }) => "no state".to_owned(),
+        (_, Verdict::Fails(_) | Verdict::Lacks { .. }) => "fails".to_owned(),
         (_, verdict) => verdict.to_string(),
     }
 }

@@ -4,7 +4,11 @@ use std::fmt;
 
 use tower_reasoning_replay::testing::chat::Recorded;
 
-use super::{program::Told, provider::Protocol, scenario::Scenario};
+use super::{
+    program::{Told, Tool},
+    provider::Protocol,
+    scenario::Scenario,
+};
 
 /// How a run went, in the words of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(crate) enum Verdict {
     Works { healed: usize },
     /// The client cannot do this, and why.
     NotSupported(String),
+    /// All went well for the client, but only so many requests brought state: this provider does not insist on it.
+    Lacks { state: usize, of: usize },
     /// What went wrong.
     Fails(String),
     /// The provider refused a request for want of state, and the client was told.
@@ -25,6 +31,7 @@ impl fmt::Display for Verdict {
             Self::Works { healed: 0 } => f.write_str("works"),
             Self::Works { healed } => write!(f, "works (healed {healed})"),
             Self::NotSupported(why) => write!(f, "not supported by the client: {why}"),
+            Self::Lacks { state, of } => write!(f, "fails: only {state} of {of} requests brought state"),
             Self::Fails(why) => write!(f, "fails: {why}"),
             Self::Refused => f.write_str("refused"),
         }
@@ -34,7 +41,13 @@ impl fmt::Display for Verdict {
 /// Judges what a program told by what its provider saw.
 ///
 /// `state` says whether the provider must have seen state on all requests that should bring some.
-pub(super) fn judge(told: Result<Told, String>, seen: &[Recorded], protocol: Protocol, scenario: Scenario) -> Verdict {
+pub(super) fn judge(
+    told: Result<Told, String>,
+    seen: &[Recorded],
+    protocol: Protocol,
+    scenario: Scenario,
+    tool: Tool,
+) -> Verdict {
     let told = match told {
         Ok(told) => told,
         Err(why) => return Verdict::Fails(why),
@@ -54,7 +67,7 @@ pub(super) fn judge(told: Result<Told, String>, seen: &[Recorded], protocol: Pro
     if told.last.as_deref() != Some(scenario.final_text()) {
         return Verdict::Fails(format!("the last answer is {:?}", told.last.unwrap_or_default()));
     }
-    if told.calls.len() != scenario.calls() || told.calls.iter().any(|name| name != "get_weather") {
+    if told.calls.len() != scenario.calls() || told.calls.iter().any(|name| name != tool.name) {
         return Verdict::Fails(format!("the tool was called {} times, as {:?}", told.calls.len(), told.calls));
     }
     if seen.len() < scenario.requests() {
@@ -62,7 +75,7 @@ pub(super) fn judge(told: Result<Told, String>, seen: &[Recorded], protocol: Pro
     }
     let with_state = seen.iter().filter(|request| request.refusal.is_none() && request.genuine > 0).count();
     if with_state < scenario.with_state() {
-        return Verdict::Fails(format!("only {with_state} of {} requests brought state", seen.len()));
+        return Verdict::Lacks { state: with_state, of: seen.len() };
     }
     Verdict::Works { healed: refusals.len() }
 }
