@@ -38,7 +38,7 @@ export async function play(agent) {
   mkdirSync(home, { recursive: true });
   mkdirSync(work);
   for (const city of ["Paris", "Tokyo", "Lima"]) {
-    writeFileSync(join(work, `${city}.txt`), `It rains in ${city}.\n`);
+    writeFileSync(join(work, `${city}.txt`), `Rain over ${city}, 12 degrees.\n`);
   }
   writeFileSync(join(work, "pixel.png"), Buffer.from(PIXEL, "base64"));
   const told = { final: null, calls, refused: null, unsupported: null, version: version(agent.package) };

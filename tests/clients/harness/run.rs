@@ -113,7 +113,7 @@ pub(super) async fn run(client: &'static Client, protocol: Protocol, case: Case,
         writeln!(log, "\n{request:?}\n{:?}\n{body}", request.headers).unwrap();
     }
     gateway.terminate();
-    log.push_str("\n");
+    log.push('\n');
     log.push_str(&gateway.ended().await.log);
     write(&notes, &log);
     Outcome { verdict, version }

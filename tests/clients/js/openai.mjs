@@ -1,7 +1,7 @@
 // openai: Responses with the items of each answer appended, and the runner of tools for chat completions.
 
 import OpenAI from "openai";
-import { asked, getWeather, headers, play, WEATHER } from "./conversation.mjs";
+import { asked, getWeather, headers, play, Unsupported, WEATHER } from "./conversation.mjs";
 
 const client = new OpenAI({ apiKey: asked.api_key, baseURL: `${asked.base_url}/v1`, defaultHeaders: headers });
 const history = [];
@@ -101,4 +101,16 @@ async function completion(model, leave) {
   return (await stream.finalChatCompletion()).choices[0].message;
 }
 
-await play("openai", asked.dialect === "responses" ? responses : chat);
+/** Gemini streams calls without the `index` that the helpers of this SDK insist on. */
+async function chatWithIndexes(...question) {
+  try {
+    return await chat(...question);
+  } catch (error) {
+    if (/invalid tool call index/.test(error.message)) {
+      throw new Unsupported(error.message);
+    }
+    throw error;
+  }
+}
+
+await play("openai", asked.dialect === "responses" ? responses : chatWithIndexes);
