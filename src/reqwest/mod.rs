@@ -48,7 +48,7 @@
 //! credential or a session among them is not seen**. Where callers are told apart by such headers, or clients with
 //! different keys share an engine, set a [`Tenant`](crate::scope::Tenant).
 //!
-//! The extensions `Tenant`, [`Provenance`](crate::scope::Provenance) and [`Session`](crate::scope::Session) are read from those
+//! The extensions `Tenant`, [`Provenance`] and [`Session`] are read from those
 //! of reqwest-middleware (`with_extension`), else from those that an `http::Request` brought when it was made a
 //! `reqwest::Request`. The [`Report`](crate::Report) is in the extensions of the response.
 //!
@@ -69,7 +69,7 @@
 //!
 //! # Cancellation
 //!
-//! As with the tower service: see [`ResponseFuture`](crate::ResponseFuture) and [`ResponseBody`](crate::ResponseBody).
+//! As with the tower service: see [`ResponseFuture`] and [`ResponseBody`](crate::ResponseBody).
 
 #[cfg(any(feature = "reqwest-middleware-0-4", feature = "reqwest-middleware-0-5"))]
 mod middleware;
