@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    error::Error as StdError,
     fmt,
     future::Future,
     pin::Pin,
@@ -262,10 +263,10 @@ impl Future for Committing {
                 Err(error) => Err(error),
             },
         };
-        if outcome.is_err() {
+        if let Err(error) = outcome {
             shared.count(dialect, Event::CommitFailed);
             report.unobserved(Unobserved::Store);
-            tracing::warn!(dialect, "the store did not take a turn");
+            tracing::warn!(dialect, error = error.source(), "the store did not take a turn");
         }
         this.commit.turnstile = None;
         Poll::Ready(())

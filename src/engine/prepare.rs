@@ -3,6 +3,7 @@
 use std::{
     cell::OnceCell,
     collections::HashSet,
+    error::Error as StdError,
     fmt,
     future::Future,
     pin::Pin,
@@ -291,7 +292,8 @@ impl Draft {
         self.load_failed = true;
         self.shared.count(self.watch.dialect(), Event::LoadFailed);
         let reason = if error.is_some() { "it failed" } else { "it took too long" };
-        tracing::warn!(dialect = self.watch.dialect(), reason, "the store could not be asked");
+        let error = error.and_then(StdError::source);
+        tracing::warn!(dialect = self.watch.dialect(), reason, error, "the store could not be asked");
     }
 
     /// Works out what is put back.

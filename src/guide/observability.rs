@@ -78,8 +78,8 @@
 //!
 //! | level | message | fields |
 //! |---|---|---|
-//! | `warn` | `the store could not be asked` | `dialect`, `reason` |
-//! | `warn` | `the store did not take a turn` | `dialect` |
+//! | `warn` | `the store could not be asked` | `dialect`, `reason`, `error` |
+//! | `warn` | `the store did not take a turn` | `dialect`, `error` |
 //! | `warn` | `a turn is dropped` | `dialect`, `reason` |
 //! | `info` | `the request is sent once more` | `dialect`, `restored`, `sentinels` |
 //! | `debug` | `state is put back` | `dialect`, `restored`, `calls`, `sentinels` |
@@ -88,6 +88,8 @@
 //! | `debug` | `the response is not observed` | `dialect`, `reason` |
 //! | `debug` | `the request is passed on unread` | `dialect` |
 //! | `debug` | `the request cannot be read and is passed on as it came` | `dialect` |
+//!
+//! `error` is what the store says of its failure.
 //!
 //! To follow one conversation, put a span with an id of your own around the call: events carry it. `RUST_LOG` as
 //! `info,tower_reasoning_replay=debug` shows every exchange.

@@ -283,7 +283,7 @@ impl<T> fmt::Debug for Reply<T> {
 pub struct StoreError(Box<dyn StdError + Send + Sync>);
 
 impl StoreError {
-    /// Wraps the reason.
+    /// Wraps the reason. It is written to the log with what it says of itself, so it must not quote what is stored.
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(source.into())
     }

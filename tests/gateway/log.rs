@@ -11,6 +11,8 @@ const README: &str = include_str!("../../README.md");
 /// A line of our own without the moment and the values: level, span, target, message and the names of fields.
 fn form(line: &str) -> Option<String> {
     let (moment, line) = line.trim().split_once(' ')?;
+    // What an error says depends on who was faster.
+    let (line, error) = line.split_once(" error=").map_or((line, ""), |(line, _)| (line, " error="));
     let line = line.trim();
     if !moment.starts_with(|c: char| c.is_ascii_digit()) || !line.contains("tower_reasoning_replay::") {
         return None;
@@ -25,7 +27,7 @@ fn form(line: &str) -> Option<String> {
             None => &after[after.find([' ', '}']).unwrap_or(after.len())..],
         };
     }
-    Some(form + rest)
+    Some(form + rest + error)
 }
 
 /// With `--nocapture` it prints the lines.

@@ -1,8 +1,9 @@
 //! Rule 12: session ids, call ids, credentials, texts and signatures are told nowhere.
 
 use std::{
+    cell::RefCell,
     fmt::{self, Write},
-    sync::{Arc, Mutex},
+    sync::Once,
     time::Duration,
 };
 
@@ -64,9 +65,22 @@ fn request(uri: &str, text: &str) -> Request<Scripted> {
         .unwrap()
 }
 
-/// Writes down whatever is told, at every level.
-#[derive(Clone, Default)]
-struct Ear(Arc<Mutex<String>>);
+thread_local! {
+    static HEARD: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Writes down whatever is told on this thread, at every level.
+struct Ear;
+
+impl Ear {
+    /// For the whole process: what a thread without a subscriber of its own tells first is not told to those that
+    /// other threads have.
+    fn listen() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing_subscriber::registry().with(Ear).init());
+        HEARD.take();
+    }
+}
 
 struct Words<'a>(&'a mut String);
 
@@ -78,19 +92,21 @@ impl Visit for Words<'_> {
 
 impl<S: Subscriber> Layer<S> for Ear {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut heard = self.0.lock().unwrap();
-        let _ = write!(heard, "\n{}", event.metadata().target());
-        event.record(&mut Words(&mut heard));
+        HEARD.with_borrow_mut(|heard| {
+            let _ = write!(heard, "\n{}", event.metadata().target());
+            event.record(&mut Words(heard));
+        });
     }
 
     fn on_new_span(&self, attributes: &span::Attributes<'_>, _: &span::Id, _: Context<'_, S>) {
-        let mut heard = self.0.lock().unwrap();
-        let _ = write!(heard, "\n{}", attributes.metadata().name());
-        attributes.record(&mut Words(&mut heard));
+        HEARD.with_borrow_mut(|heard| {
+            let _ = write!(heard, "\n{}", attributes.metadata().name());
+            attributes.record(&mut Words(heard));
+        });
     }
 
     fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: Context<'_, S>) {
-        values.record(&mut Words(&mut self.0.lock().unwrap()));
+        HEARD.with_borrow_mut(|heard| values.record(&mut Words(heard)));
     }
 }
 
@@ -150,10 +166,9 @@ fn tells_nothing(told: &str) {
 /// Rule 12: nothing in any log, at any level.
 #[tokio::test(start_paused = true)]
 async fn logs_tell_nothing() {
-    let ear = Ear::default();
-    let _guard = tracing_subscriber::registry().with(ear.clone()).set_default();
+    Ear::listen();
     everything().await;
-    let heard = ear.0.lock().unwrap();
+    let heard = HEARD.take();
     for line in ["state is put back", "the provider refused", "sent once more", "could not be asked"] {
         assert!(heard.contains(line), "the test has not heard {line:?}: {heard}");
     }
@@ -244,6 +259,8 @@ async fn debug_tells_nothing() {
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_tell_nothing() {
+    use std::sync::{Arc, Mutex};
+
     use metrics::{Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
     #[derive(Default)]
