@@ -1,13 +1,13 @@
 //! Cloud Code Assist and Antigravity: Gemini in a `request`/`response` envelope, with the model in the
 //! body. Claude is served through it too, in Gemini's shape.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Uri};
 
 use super::{
-    Dialect, History, Part, Recorder, RecorderLimits, Route, StandIns, ToolDefaults, Unreadable, Wanted, Whole,
+    Dialect, History, Part, Recorder, RecorderLimits, Route, Splice, StandIns, ToolDefaults, Unreadable, Wanted, Whole,
     gemini::{self, Gemini},
 };
 use crate::scope::HashKey;
@@ -43,7 +43,7 @@ impl Dialect for CloudCode {
         Box::new(gemini::response::GeminiRecorder::new(key, limits, defaults, whole_thoughts))
     }
 
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
         Gemini.restore(part, state)
     }
 

@@ -22,7 +22,7 @@ pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload
 use crate::{
     ledger::{Alternative, Anchor, Kind, few::Few},
     scope::HashKey,
-    wire::{canonical::Defaults, shape::Until},
+    wire::{canonical::Defaults, patch::Framed, shape::Until},
 };
 
 /// What a watched request asks for.
@@ -79,7 +79,7 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     ) -> Box<dyn Recorder>;
 
     /// The edit that writes `state` (a raw JSON value) into the slot of a kept part.
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)>;
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice>;
 
     /// Whether a kept call has the content of the call whose whole part this is, as far as that can be told
     /// without hashing. If not, they may still be equal.
@@ -106,7 +106,7 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
 
     /// The splice that puts a whole thought in the place of what a client left of it, which has neither text nor state.
     fn replace(&self, _body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
-        Some(Splice { range: history.parts.get(part)?.span.clone(), bytes: whole.clone() })
+        Some(Splice::replace(history.parts.get(part)?.span.clone(), whole.clone()))
     }
 
     /// Whether a whole part goes onto each message over which the client spread its turn, not on the first only.
@@ -150,8 +150,7 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
 
     /// The edit that writes a sentinel onto a part that [`sentinel_parts`](Self::sentinel_parts) named.
     fn stand_in(&self, _body: &[u8], history: &History<'_>, part: usize, sentinel: &Bytes) -> Option<Splice> {
-        let (range, bytes) = self.restore(history.parts.get(part)?, sentinel)?;
-        Some(Splice { range, bytes })
+        self.restore(history.parts.get(part)?, sentinel)
     }
 }
 
@@ -199,12 +198,27 @@ pub(crate) struct Spot {
 #[derive(Clone, Debug)]
 pub(crate) struct Splice {
     pub(crate) range: Range<usize>,
-    pub(crate) bytes: Bytes,
+    pub(crate) text: Framed,
 }
 
 impl Splice {
-    pub(crate) fn insert(at: usize, bytes: impl Into<Bytes>) -> Self {
-        Self { range: at..at, bytes: bytes.into() }
+    pub(crate) fn insert(at: usize, text: impl Into<Framed>) -> Self {
+        Self::replace(at..at, text)
+    }
+
+    pub(crate) fn replace(range: Range<usize>, text: impl Into<Framed>) -> Self {
+        Self { range, text: text.into() }
+    }
+
+    /// Inserts remembered bytes behind a few characters, without a copy of them.
+    pub(crate) fn insert_behind(at: usize, before: &'static str, bytes: &Bytes) -> Self {
+        Self::insert(at, Framed { before, bytes: bytes.clone(), after: "" })
+    }
+
+    /// Makes the change on its own.
+    pub(crate) fn apply(&self, text: &[u8]) -> Bytes {
+        let [before, bytes, after] = self.text.pieces();
+        [&text[..self.range.start], before, bytes, after, &text[self.range.end..]].concat().into()
     }
 }
 
@@ -236,18 +250,9 @@ pub(crate) fn elements(
     if !matches!(before.last(), Some(b'[' | b',')) {
         return None;
     }
-    let room = parts.iter().map(|part| part.raw.len() + 1).sum();
-    let mut bytes = Vec::with_capacity(room);
-    for part in parts {
-        if spot.before.is_none() {
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(part.raw);
-        if spot.before.is_some() {
-            bytes.push(b',');
-        }
-    }
-    Some(Few::One(Splice::insert(at, bytes)))
+    let (before, after) = if spot.before.is_some() { ("", ",") } else { (",", "") };
+    let texts = parts.iter().map(|part| Framed { before, bytes: part.raw.clone(), after });
+    Some(texts.map(|text| Splice::insert(at, text)).collect())
 }
 
 /// A change of the body that has to go together with a header.

@@ -135,12 +135,13 @@ impl Draft {
     /// The body with everything put in; `None` if that changes nothing.
     pub(super) fn patch(&self, history: &History<'_>, plan: &Plan, sentinels: &[Lacking]) -> Option<Bytes> {
         let mut patch = Patch::default();
+        patch.reserve(plan.edits.len() + sentinels.len());
         let lacking: HashSet<&Lacking> = sentinels.iter().collect();
         for edit in &plan.edits {
             let unsigned = edit.unsigned.as_ref();
             let unsigned = unsigned.filter(|unsigned| lacking.contains(&Lacking::Inserted(unsigned.placed.item)));
             for splice in unsigned.map_or(&edit.splices, |unsigned| &unsigned.splices).iter() {
-                patch.replace(splice.range.clone(), splice.bytes.clone());
+                patch.splice(splice.range.clone(), splice.text.clone());
             }
         }
         let sentinel = self.sentinel(self.wanted);
@@ -148,11 +149,11 @@ impl Draft {
             let Lacking::Kept(part) = lacking else { continue };
             let stand_in = |value| self.watch.dialect.stand_in(&self.original, history, *part, value);
             if let Some(splice) = sentinel.as_ref().and_then(stand_in) {
-                patch.replace(splice.range, splice.bytes);
+                patch.splice(splice.range, splice.text);
             }
         }
         if let Some(Tolerance { splice, .. }) = &self.tolerance {
-            patch.replace(splice.range.clone(), splice.bytes.clone());
+            patch.splice(splice.range.clone(), splice.text.clone());
         }
         if patch.is_empty() || !self.watch.patchable {
             return None;

@@ -354,7 +354,7 @@ impl Draft {
         let changes = |lacking: &Lacking| match lacking {
             Lacking::Kept(part) => {
                 let splice = self.watch.dialect.stand_in(&self.original, history, *part, &sentinel);
-                splice.is_some_and(|splice| self.original[splice.range] != splice.bytes)
+                splice.is_some_and(|splice| !splice.text.is(&self.original[splice.range]))
             }
             Lacking::Inserted(_) => true,
         };

@@ -55,7 +55,38 @@ pub struct Placed {
 
 struct Edit {
     range: Range<usize>,
-    bytes: Bytes,
+    text: Framed,
+}
+
+/// Bytes with a few characters before and behind them, which are put together only in the patched body.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Framed {
+    pub(crate) before: &'static str,
+    pub(crate) bytes: Bytes,
+    pub(crate) after: &'static str,
+}
+
+impl Framed {
+    pub(crate) fn len(&self) -> usize {
+        self.before.len().saturating_add(self.bytes.len()).saturating_add(self.after.len())
+    }
+
+    /// What is written, in order.
+    pub(crate) fn pieces(&self) -> [&[u8]; 3] {
+        [self.before.as_bytes(), &self.bytes, self.after.as_bytes()]
+    }
+
+    /// Whether this is what is written.
+    pub(crate) fn is(&self, text: &[u8]) -> bool {
+        let rest = self.pieces().iter().try_fold(text, |text, piece| text.strip_prefix(*piece));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Framed {
+    fn from(bytes: T) -> Self {
+        Self { bytes: bytes.into(), ..Self::default() }
+    }
 }
 
 impl Edit {
@@ -72,8 +103,17 @@ impl Patch {
 
     /// Replaces a range with these bytes.
     pub fn replace(&mut self, range: Range<usize>, bytes: impl Into<Bytes>) {
-        let edit = Edit { range, bytes: bytes.into() };
-        self.added = self.added.saturating_add(edit.bytes.len());
+        self.splice(range, bytes.into().into());
+    }
+
+    /// Makes room for this many more edits.
+    pub(crate) fn reserve(&mut self, edits: usize) {
+        self.edits.reserve(edits);
+    }
+
+    pub(crate) fn splice(&mut self, range: Range<usize>, text: Framed) {
+        let edit = Edit { range, text };
+        self.added = self.added.saturating_add(edit.text.len());
         self.unordered |= self.edits.last().is_some_and(|last| edit.key() < last.key());
         self.edits.push(edit);
     }
@@ -120,7 +160,7 @@ impl Patch {
         let mut copied = 0;
         self.in_order(|edit| {
             patched.extend_from_slice(body.get(copied..edit.range.start).ok_or(Overlap)?);
-            patched.extend_from_slice(&edit.bytes);
+            edit.text.pieces().into_iter().for_each(|piece| patched.extend_from_slice(piece));
             copied = edit.range.end;
             Ok(())
         })?;
@@ -146,7 +186,7 @@ impl Patch {
                 return Err(Overlap);
             }
             let from = patched.saturating_add(start - original);
-            patched = from.saturating_add(edit.bytes.len());
+            patched = from.saturating_add(edit.text.len());
             original = end;
             positions.push(Placed { patched: from..patched, original: start..end });
             Ok(())

@@ -29,6 +29,7 @@ use crate::{
         base64,
         canonical::canonical,
         json::{Cursor, begins_with},
+        patch::Framed,
     },
 };
 
@@ -84,12 +85,12 @@ impl Dialect for Anthropic {
         Box::new(response::MessagesRecorder::new(key, limits, defaults))
     }
 
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
         match (part.kind, &part.slot) {
             // Of thinking without text nothing tells in which field its state belongs: the whole block goes back.
             (PartKind::Thought, _) if part.is_empty_text() => None,
-            (PartKind::Thought, Slot::Absent(at)) => Some((*at..*at, [b",\"signature\":", &state[..]].concat().into())),
-            (PartKind::Thought, Slot::Blank(span)) => Some((span.clone(), state.clone())),
+            (PartKind::Thought, Slot::Absent(at)) => Some(Splice::insert_behind(*at, ",\"signature\":", state)),
+            (PartKind::Thought, Slot::Blank(span)) => Some(Splice::replace(span.clone(), state.clone())),
             (PartKind::Native, Slot::Blank(range)) => native(&part.span, range, state),
             _ => None,
         }
@@ -155,29 +156,31 @@ fn vertex(method: &str) -> Option<Route> {
 
 /// The edit that puts a whole block in the place of what the client left of it, save for a mark of a cached prefix
 /// that stands before or behind that.
-fn native(block: &Range<usize>, range: &Range<usize>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+fn native(block: &Range<usize>, range: &Range<usize>, state: &Bytes) -> Option<Splice> {
     let inner = state.strip_prefix(b"{")?.strip_suffix(b"}")?;
-    let edit = if range == block {
-        state.clone()
+    let text = if range == block {
+        state.clone().into()
     } else if range.start == block.start {
-        [b"{", inner.trim_ascii_end()].concat().into()
+        Framed { before: "{", bytes: state.slice_ref(inner.trim_ascii_end()), after: "" }
     } else {
-        [b",", inner, b"}"].concat().into()
+        Framed { before: ",", bytes: state.slice_ref(inner), after: "}" }
     };
-    Some((range.clone(), edit))
+    Some(Splice::replace(range.clone(), text))
 }
 
 /// A message whose content is one string becomes one whose content is a list, which means the same.
 fn beside_string(text: &Part<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few<Splice>> {
     spot.before?;
-    let mut head = vec![b'['];
-    for part in parts {
-        head.extend_from_slice(part.raw);
-        head.push(b',');
-    }
-    head.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-    let splices = [Splice::insert(text.span.start, head), Splice::insert(text.span.end, &b"}]"[..])];
-    Some(splices.into_iter().collect())
+    let mut splices = Vec::with_capacity(parts.len() + 2);
+    splices.extend((0..).zip(parts).map(|(at, part)| {
+        let before = if at == 0 { "[" } else { "," };
+        Splice::insert_behind(text.span.start, before, part.raw)
+    }));
+    let before = if parts.is_empty() { "[{" } else { ",{" };
+    let head = Framed { before, bytes: Bytes::from_static(b"\"type\":\"text\",\"text\":"), after: "" };
+    splices.push(Splice::insert(text.span.start, head));
+    splices.push(Splice::insert(text.span.end, &b"}]"[..]));
+    Some(Few::List(splices))
 }
 
 /// Asks for thinking that does not fit to be dropped, if the request configures thinking and says nothing of that.

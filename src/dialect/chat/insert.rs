@@ -11,7 +11,7 @@ use super::{
 use crate::{
     dialect::{History, PartKind, Slot, Splice, Spot, Unreadable, Whole},
     ledger::{Kind, few::Few},
-    wire::json::Cursor,
+    wire::{json::Cursor, patch::Framed},
 };
 
 /// Whether a whole thought is a chunk of content; the others are members of the message.
@@ -56,16 +56,17 @@ struct Insertion<'a> {
     scan: Scan<'a>,
     splices: Few<Splice>,
     /// New members, each with a comma before it.
-    members: Vec<u8>,
+    members: Few<Framed>,
     /// The fields that are put back.
-    fields: Vec<Field>,
+    fields: Few<Field>,
 }
 
 /// The splices that put whole parts back into a message; none if one of them has no room there.
 pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &[Whole<'_>]) -> Option<Few<Splice>> {
     let message = history.messages.get(spot.message)?;
     let scan = request::scan(&mut Cursor::at(body, message.span.start)).ok()?;
-    let mut insertion = Insertion { body, scan, splices: Few::default(), members: Vec::new(), fields: Vec::new() };
+    let mut insertion =
+        Insertion { body, scan, splices: Few::default(), members: Few::default(), fields: Few::default() };
     let (mut chunks, mut calls) = (Vec::new(), Vec::new());
     for whole in wholes {
         if whole.kind == Kind::Call {
@@ -90,14 +91,9 @@ pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &
 }
 
 impl Insertion<'_> {
-    fn member(&mut self, name: &str, value: &[&[u8]]) {
-        if !(self.scan.is_empty && self.members.is_empty()) {
-            self.members.push(b',');
-        }
-        self.members.push(b'"');
-        self.members.extend_from_slice(name.as_bytes());
-        self.members.extend_from_slice(b"\":");
-        value.iter().for_each(|piece| self.members.extend_from_slice(piece));
+    fn member(&mut self, member: impl Into<Bytes>) {
+        let before = if self.scan.is_empty && self.members.is_empty() { "" } else { "," };
+        self.members.push(Framed { before, bytes: member.into(), after: "" });
     }
 
     fn insert(&mut self, at: usize, pieces: &[&[u8]]) {
@@ -105,25 +101,15 @@ impl Insertion<'_> {
     }
 
     /// The members take the place of blank ones of their names; what the client says stays.
-    fn add_members(&mut self, members: &[u8]) -> Option<()> {
-        let object = [b"{", members, b"}"].concat();
-        let mut found = Vec::new();
-        let mut cursor = Cursor::new(&object);
-        cursor
-            .object::<Unreadable>(|cursor, key| {
-                let field = Field::of(&key.decode()).ok_or(Unreadable)?;
-                found.push((field, cursor.skip()?));
-                Ok(())
-            })
-            .ok()?;
-        for (field, value) in found {
-            if self.fields.contains(&field) {
+    fn add_members(&mut self, members: &Bytes) -> Option<()> {
+        for Member { field, span, value } in members_of(members)?.iter() {
+            if self.fields.contains(field) {
                 return None;
             }
-            self.fields.push(field);
-            let value = &object[value];
-            match self.scan.field(field).cloned() {
-                None => self.member(field.name(), &[value]),
+            self.fields.push(*field);
+            let value = members.get(value.clone())?;
+            match self.scan.field(*field).cloned() {
+                None => self.member(members.slice(span.clone())),
                 Some(held) => {
                     let own = &self.body[held.clone()];
                     if !field.is_vacant(own) {
@@ -133,8 +119,7 @@ impl Insertion<'_> {
                     if own == value {
                         continue;
                     }
-                    let bytes = Bytes::copy_from_slice(value);
-                    self.splices.push(Splice { range: held, bytes });
+                    self.splices.push(Splice::replace(held, members.slice_ref(value)));
                 }
             }
         }
@@ -144,17 +129,16 @@ impl Insertion<'_> {
     /// Chunks of thinking stand before what is said.
     fn add_chunks(&mut self, chunks: &[u8], blank: Option<Range<usize>>) -> Option<()> {
         if let Some(range) = blank {
-            self.splices.push(Splice { range, bytes: Bytes::copy_from_slice(chunks) });
+            self.splices.push(Splice::replace(range, Bytes::copy_from_slice(chunks)));
             return Some(());
         }
         let Some(content) = self.scan.content.clone() else {
-            self.member("content", &[b"[", chunks, b"]"]);
+            self.member([b"\"content\":[", chunks, b"]"].concat());
             return Some(());
         };
         match &self.body[content.clone()] {
             b"null" | b"\"\"" => {
-                let bytes = [b"[", chunks, b"]"].concat().into();
-                self.splices.push(Splice { range: content, bytes });
+                self.splices.push(Splice::replace(content, [b"[", chunks, b"]"].concat()));
             }
             [b'"', ..] => {
                 self.insert(content.start, &[b"[", chunks, b",{\"type\":\"text\",\"text\":"]);
@@ -172,13 +156,12 @@ impl Insertion<'_> {
     /// Calls stand among the others, before the one that begins at `before`.
     fn add_calls(&mut self, calls: &[u8], before: Option<usize>) -> Option<()> {
         let Some(held) = self.scan.calls.clone() else {
-            self.member("tool_calls", &[b"[", calls, b"]"]);
+            self.member([b"\"tool_calls\":[", calls, b"]"].concat());
             return Some(());
         };
         match &self.body[held.clone()] {
             b"null" => {
-                let bytes = [b"[", calls, b"]"].concat().into();
-                self.splices.push(Splice { range: held, bytes });
+                self.splices.push(Splice::replace(held, [b"[", calls, b"]"].concat()));
             }
             [b'[', ..] => match (elements(self.body, &held), before) {
                 (None, _) => self.insert(held.start + 1, &[calls]),
@@ -195,10 +178,35 @@ impl Insertion<'_> {
     }
 
     fn finish(mut self) -> Few<Splice> {
-        if !self.members.is_empty() {
-            self.splices.push(Splice::insert(self.scan.end, self.members));
-        }
+        let members = std::mem::take(&mut self.members);
+        members.iter().for_each(|member| self.splices.push(Splice::insert(self.scan.end, member.clone())));
         self.splices
+    }
+}
+
+/// A member that is a field of reasoning: where it stands, and its value.
+struct Member {
+    field: Field,
+    span: Range<usize>,
+    value: Range<usize>,
+}
+
+/// What members without the braces around them consist of.
+fn members_of(members: &[u8]) -> Option<Few<Member>> {
+    let mut found = Few::default();
+    let mut cursor = Cursor::new(members);
+    loop {
+        let (name, key) = cursor.string().ok()?;
+        let field = Field::of(&name.decode())?;
+        (cursor.peek() == Some(b':')).then_some(())?;
+        cursor = Cursor::at(members, cursor.position() + 1);
+        let value = cursor.skip().ok()?;
+        found.push(Member { field, span: key.start..value.end, value });
+        match cursor.peek() {
+            Some(b',') => cursor = Cursor::at(members, cursor.position() + 1),
+            None => return Some(found),
+            Some(_) => return None,
+        }
     }
 }
 
@@ -243,7 +251,7 @@ mod tests {
         let wholes: Vec<_> = wholes.iter().zip(&raws).map(|((kind, _), raw)| Whole { kind: *kind, raw }).collect();
         let splices = put_back(body.as_bytes(), &history, Spot { message: 0, before }, &wholes)?;
         let mut patch = Patch::default();
-        splices.iter().for_each(|splice| patch.replace(splice.range.clone(), splice.bytes.clone()));
+        splices.iter().for_each(|splice| patch.splice(splice.range.clone(), splice.text.clone()));
         let body: Value = serde_json::from_slice(&patch.apply(body.as_bytes()).unwrap()).unwrap();
         Some(body["messages"][0].clone())
     }

@@ -16,7 +16,7 @@ mod reasoning;
 mod request;
 mod response;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Uri};
@@ -76,7 +76,7 @@ impl Dialect for Chat {
     }
 
     /// Calls carry state of their own, and so does reasoning that is shown.
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
         if part.kind == PartKind::Thought {
             return beside_shown(part, state);
         }
@@ -86,9 +86,9 @@ impl Dialect for Chat {
         match &part.slot {
             Slot::Beside => {
                 let at = part.span.end.checked_sub(1)?;
-                Some((at..at, [b",\"extra_content\":", &state[..]].concat().into()))
+                Some(Splice::insert_behind(at, ",\"extra_content\":", state))
             }
-            Slot::Blank(span) => Some((span.clone(), state.clone())),
+            Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
             Slot::Absent(_) | Slot::Held(_) | Slot::Unfit => None,
         }
     }
@@ -133,8 +133,7 @@ impl Dialect for Chat {
 
     fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes> {
         let read = request::call(&mut Cursor::new(part), 0).ok()?;
-        let (range, state) = self.restore(&read, state)?;
-        Some([&part[..range.start], &state, &part[range.end..]].concat().into())
+        Some(self.restore(&read, state)?.apply(part))
     }
 
     fn sentinel(&self, stand_ins: StandIns, wanted: Wanted) -> Option<Bytes> {
@@ -153,13 +152,12 @@ impl Dialect for Chat {
         if sentinel.first() == Some(&b'"') {
             return insert::placeholder(body, history, part, sentinel);
         }
-        let (range, bytes) = self.restore(history.parts.get(part)?, sentinel)?;
-        Some(Splice { range, bytes })
+        self.restore(history.parts.get(part)?, sentinel)
     }
 }
 
 /// Writes opaque state beside the reasoning that it belongs to, which the client kept.
-fn beside_shown(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+fn beside_shown(part: &Part<'_>, state: &Bytes) -> Option<Splice> {
     let shown = part.text().filter(|shown| !shown.is_empty())?;
     let field = match state.first()? {
         b'[' => Field::Details,
@@ -170,9 +168,9 @@ fn beside_shown(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)>
     match &part.slot {
         Slot::Absent(at) => {
             let member = [b",\"", field.name().as_bytes(), b"\":", &state[..]].concat();
-            Some((*at..*at, member.into()))
+            Some(Splice::insert(*at, member))
         }
-        Slot::Blank(span) => Some((span.clone(), state.clone())),
+        Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
         Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
     }
 }
@@ -318,8 +316,7 @@ mod tests {
             let parts = Chat.sentinel_parts(&history, &nothing, wanted);
             let [part] = parts[..] else { panic!("one part") };
             let splice = Chat.stand_in(body, &history, part, &value).unwrap();
-            let (head, tail) = (&body[..splice.range.start], &body[splice.range.end..]);
-            let body: serde_json::Value = serde_json::from_slice(&[head, &splice.bytes, tail].concat()).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&splice.apply(body)).unwrap();
             body["messages"][1].clone()
         };
         assert_eq!(apply(Wanted::Reasoning)["reasoning_content"], reasoning::PLACEHOLDER);

@@ -10,14 +10,14 @@ pub(super) mod response;
 
 pub(super) use self::placeholder::is_placeholder;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Uri};
 
 use super::{
-    Author, Dialect, History, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Slot, StandIns, ToolDefaults,
-    Unreadable, Wanted, Whole,
+    Author, Dialect, History, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Slot, Splice, StandIns,
+    ToolDefaults, Unreadable, Wanted, Whole,
 };
 use crate::{
     scope::HashKey,
@@ -62,7 +62,7 @@ impl Dialect for Gemini {
         Box::new(response::GeminiRecorder::new(key, limits, defaults, false))
     }
 
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
         restore(part, state)
     }
 
@@ -88,8 +88,7 @@ impl Dialect for Gemini {
 
     fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes> {
         let read = request::part(&mut Cursor::new(part), 0).ok()?;
-        let (range, state) = restore(&read, state)?;
-        Some([&part[..range.start], &state, &part[range.end..]].concat().into())
+        Some(restore(&read, state)?.apply(part))
     }
 
     fn sentinel(&self, stand_ins: StandIns, _wanted: Wanted) -> Option<Bytes> {
@@ -115,15 +114,18 @@ pub(super) fn operation<'u>(method: &Method, uri: &'u Uri) -> Option<(&'u str, O
     })
 }
 
-pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+pub(super) fn restore(part: &Part<'_>, state: &Bytes) -> Option<Splice> {
     match &part.slot {
         Slot::Absent(at) => {
-            let field = if part.snake_case { "\"thought_signature\":" } else { "\"thoughtSignature\":" };
-            let comma = if *at == part.span.start + 1 { "" } else { "," };
-            let edit = [comma.as_bytes(), field.as_bytes(), state].concat();
-            Some((*at..*at, edit.into()))
+            let field = match (part.snake_case, *at == part.span.start + 1) {
+                (true, true) => "\"thought_signature\":",
+                (true, false) => ",\"thought_signature\":",
+                (false, true) => "\"thoughtSignature\":",
+                (false, false) => ",\"thoughtSignature\":",
+            };
+            Some(Splice::insert_behind(*at, field, state))
         }
-        Slot::Blank(span) => Some((span.clone(), state.clone())),
+        Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
         Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
     }
 }

@@ -6,7 +6,7 @@
 mod request;
 mod response;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Uri};
@@ -66,13 +66,13 @@ impl Dialect for Responses {
     }
 
     /// Only what is encrypted stands in a field of its own.
-    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<(Range<usize>, Bytes)> {
+    fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
         if state.first() != Some(&b'"') {
             return None;
         }
         match &part.slot {
-            Slot::Absent(at) => Some((*at..*at, [b",\"encrypted_content\":", &state[..]].concat().into())),
-            Slot::Blank(span) => Some((span.clone(), state.clone())),
+            Slot::Absent(at) => Some(Splice::insert_behind(*at, ",\"encrypted_content\":", state)),
+            Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
             Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
         }
     }
@@ -136,10 +136,7 @@ impl Dialect for Responses {
 
     fn replace(&self, body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
         let part = history.parts.get(part)?;
-        Some(Splice {
-            range: part.span.clone(),
-            bytes: fit(history, whole, is_named(body, history, part.message + 1))?,
-        })
+        Some(Splice::replace(part.span.clone(), fit(history, whole, is_named(body, history, part.message + 1))?))
     }
 }
 

@@ -222,8 +222,8 @@ impl Work<'_> {
                 let spot = Spot { message: output, before: Some(history.messages[output].parts.start) };
                 return self.restorer.dialect.put_back(self.restorer.around.body, history, spot, parts);
             }
-            let bytes = [&self.restorer.dialect.message(parts)[..], b","].concat();
-            Some(Few::One(Splice::insert(history.messages[output].span.start, bytes)))
+            let text = Framed { before: "", bytes: self.restorer.dialect.message(parts), after: "," };
+            Some(Few::One(Splice::insert(history.messages[output].span.start, text)))
         };
         let Some(splices) = message(&wholes) else { return };
         let count = if items_layout { parts.len() } else { 1 };
@@ -247,7 +247,7 @@ impl Work<'_> {
         });
         let carries = |part: &TurnPart| part.state.is_some() || part.kind == Kind::Thought;
         let items = (0..).zip(&parts).filter(|(_, (_, part))| carries(part));
-        let items: Vec<_> = items.map(|(position, (index, _))| placed(position, *index)).collect();
+        let items: Few<_> = items.map(|(position, (index, _))| placed(position, *index)).collect();
         let amount = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.plan.calls += amount(dropped.calls.len());
         self.plan.restored += amount(items.len());

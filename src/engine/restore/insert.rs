@@ -71,7 +71,7 @@ impl Work<'_> {
         };
         let Some(splices) = put(&wholes) else { return };
         let at = before.unwrap_or(history.messages[message].parts.end);
-        let (mut items, mut unsigned) = (Vec::new(), None);
+        let (mut items, mut unsigned) = (Few::default(), None);
         for (pending, part) in &parts {
             let mut placed = self.settle_later(pending, message, at);
             if part.kind == Kind::Call {

@@ -31,6 +31,7 @@ use crate::{
         matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
     },
     scope::HashKey,
+    wire::patch::Framed,
 };
 
 /// How often the runs that are not known are taken apart: by messages, by empty parts, by parts.
@@ -41,7 +42,7 @@ const MAX_ROUNDS: usize = 4;
 pub(crate) struct Edit {
     pub(crate) splices: Few<Splice>,
     /// The items that it puts back, and where they stand in the request that goes upstream.
-    pub(crate) items: Vec<Placed>,
+    pub(crate) items: Few<Placed>,
     /// It adds a part or a message, or makes a thought of what was none.
     pub(crate) structural: bool,
     /// The call in it that has no state where the provider may want some.
@@ -66,8 +67,9 @@ pub(crate) struct Placed {
     pub(crate) content: usize,
     /// The position of its part in that message.
     pub(crate) part: usize,
-    pub(crate) call: Option<Box<str>>,
-    pub(crate) id: Option<Box<str>>,
+    /// Digests of the name of its call and of its id.
+    call: Option<NonZeroU32>,
+    id: Option<NonZeroU32>,
     /// The state, if it is that of a whole thought.
     pub(crate) thought: Option<Item>,
     /// The part of the history that it was put on, or that its call goes before as the first one.
@@ -105,9 +107,8 @@ impl PutIn {
 impl From<&Placed> for PutIn {
     fn from(placed: &Placed) -> Self {
         let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        let call = placed.call.as_deref().map(digest);
-        let id = placed.id.as_deref().map(digest);
-        Self { item: placed.item, content: position(placed.content), part: position(placed.part), call, id }
+        let Placed { item, content, part, call, id, .. } = *placed;
+        Self { item, content: position(content), part: position(part), call, id }
     }
 }
 
@@ -146,7 +147,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// The pieces of state that are put back.
     pub(super) fn placed(&self) -> impl Iterator<Item = &Placed> {
-        self.edits.iter().flat_map(|edit| &edit.items)
+        self.edits.iter().flat_map(|edit| edit.items.iter())
     }
 
     /// Leaves out these edits: the parts that had state by them have none.
@@ -441,8 +442,8 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let held = self.part(&item);
-        let call = held.filter(|part| part.kind == Kind::Call).and_then(|part| part.name.clone());
-        let id = held.and_then(|part| part.id.clone());
+        let call = held.filter(|part| part.kind == Kind::Call).and_then(|part| part.name.as_deref()).map(digest);
+        let id = held.and_then(|part| part.id.as_deref()).map(digest);
         let state = held.filter(|part| is_whole(part)).and_then(|part| part.state.clone());
         Placed {
             item,
@@ -491,16 +492,16 @@ impl<'a> Work<'a> {
     fn fill(&mut self, at: usize, item: ItemRef) {
         let Some(state) = self.part(&item).and_then(|part| part.state.as_ref()) else { return };
         let target = &self.restorer.history.parts[at];
-        let Some((range, bytes)) = self.restorer.dialect.restore(target, state.raw()) else { return };
+        let Some(splice) = self.restorer.dialect.restore(target, state.raw()) else { return };
         if !self.plan.filled.insert(at) {
             return;
         }
         self.plan.restored += 1;
         let placed = self.placed(item, target.message, at, How::On);
-        let splices = Few::One(Splice { range, bytes });
+        let splices = Few::One(splice);
         // A thought comes and goes together with those beside it.
         let structural = placed.thought.is_some();
-        self.plan.edits.push(Edit { splices, items: vec![placed], structural, unsigned: None });
+        self.plan.edits.push(Edit { splices, items: Few::One(placed), structural, unsigned: None });
     }
 
     /// Puts a whole part in the place of what the client left of it.
@@ -513,7 +514,7 @@ impl<'a> Work<'a> {
         self.assigned.insert(at, item);
         self.plan.filled.insert(at);
         self.plan.restored += 1;
-        self.plan.edits.push(Edit { splices, items: vec![placed], structural: true, unsigned: None });
+        self.plan.edits.push(Edit { splices, items: Few::One(placed), structural: true, unsigned: None });
     }
 
     fn finish(mut self) -> Plan {
