@@ -81,6 +81,18 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// The edit that writes `state` (a raw JSON value) into the slot of a kept part.
     fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice>;
 
+    /// The edits that give a kept part what is remembered of it: its state, or what is missing of the whole part.
+    fn complete(
+        &self,
+        _body: &[u8],
+        history: &History<'_>,
+        part: usize,
+        state: &Bytes,
+        _whole: Option<&Bytes>,
+    ) -> Option<Few<Splice>> {
+        self.restore(history.parts.get(part)?, state).map(Few::One)
+    }
+
     /// Whether a kept call has the content of the call whose whole part this is, as far as that can be told
     /// without hashing. If not, they may still be equal.
     fn is_same_call(&self, _body: &[u8], _part: &Part<'_>, _whole: &[u8]) -> bool {

@@ -57,6 +57,8 @@ pub(crate) enum Client {
     Interleaves,
     /// It keeps what it shows, and drops what is opaque.
     KeepsShown,
+    /// It keeps what it shows, under another name than the provider's.
+    Renames,
     /// It keeps nothing of calls but their outputs.
     DropsCalls,
     /// It keeps everything.
@@ -64,13 +66,14 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Strips,
         Self::Nulls,
         Self::Blanks,
         Self::Elements,
         Self::Interleaves,
         Self::KeepsShown,
+        Self::Renames,
         Self::DropsCalls,
         Self::Keeps,
     ];
@@ -97,6 +100,7 @@ impl Client {
         for call in kept["tool_calls"].as_array_mut().into_iter().flatten() {
             call.as_object_mut().unwrap().remove("extra_content");
         }
+        let mut renamed = Value::Null;
         for field in FIELDS {
             let Some(value) = kept.as_object_mut().unwrap().remove(field) else { continue };
             match self {
@@ -104,8 +108,13 @@ impl Client {
                 Self::Blanks if value.is_array() => kept[field] = json!([]),
                 Self::Blanks if value.is_string() => kept[field] = json!(["", " ", "\n"][calls.len() % 3]),
                 Self::KeepsShown if matches!(field, "reasoning" | "reasoning_text") => kept[field] = value,
+                Self::Renames if field == "reasoning" => kept["reasoning_content"] = value,
+                Self::Renames if field == "reasoning_content" => renamed = value,
                 _ => {}
             }
+        }
+        if !renamed.is_null() {
+            kept["reasoning"] = renamed;
         }
         match self {
             Self::Elements => {

@@ -38,6 +38,7 @@ fn provider(flavour: Flavour) -> Builder {
 
 fn model(flavour: Flavour) -> &'static str {
     match flavour {
+        Flavour::OpenRouter | Flavour::Ollama | Flavour::Vllm => "acme/next-9-preview",
         Flavour::Gemini | Flavour::Vertex => "google/gemini-3-pro-preview",
         Flavour::Mistral => "magistral-medium-2509",
         _ => "next-9-preview",
@@ -90,6 +91,8 @@ fn fits(flavour: Flavour, client: Client) -> bool {
     match client {
         // Where there is one field, who keeps what is shown keeps everything.
         Client::KeepsShown => matches!(flavour, Flavour::OpenRouter | Flavour::Copilot),
+        // Groq and Cerebras refuse a name that is not theirs, and that of Copilot's models says nothing of a relay.
+        Client::Renames => !matches!(flavour, Flavour::Groq | Flavour::Cerebras | Flavour::Copilot),
         // Of a step that was split, Gemini wants more signatures than there are.
         Client::Interleaves => !matches!(flavour, Flavour::Gemini | Flavour::Vertex),
         _ => true,
@@ -144,7 +147,7 @@ async fn details_of_every_upstream_come_back_as_they_were_d9() {
             for (stream, unknown) in [(false, false), (true, false), (false, true), (true, true)] {
                 let provider = provider(Flavour::OpenRouter).upstream(upstream).unknown_fields(unknown).text_piece(3);
                 let mut agent = Agent::new(provider, client);
-                agent.stream = stream;
+                (agent.stream, agent.model) = (stream, model(Flavour::OpenRouter));
                 if let Err(error) = converse(agent, Flavour::OpenRouter, 7).await {
                     failures.push(format!("{upstream:?} {client:?} {stream} {unknown}: {error}"));
                 }

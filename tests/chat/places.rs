@@ -89,11 +89,47 @@ async fn what_is_opaque_comes_back_beside_what_was_kept_d7() {
     }
 }
 
+/// D7: who shows the reasoning under another name than its provider's gets all that came under the provider's.
+#[tokio::test]
+async fn reasoning_under_another_name_comes_back_under_its_own_d7() {
+    for (whole, kept) in [
+        (json!({"reasoning": "Why?", "reasoning_details": details()}), json!({"reasoning_content": "Why?"})),
+        (
+            json!({"reasoning": "Why?", "reasoning_details": details()}),
+            json!({"reasoning_content": "Why?", "reasoning_details": []}),
+        ),
+        (
+            json!({"reasoning": "Why?", "reasoning_details": details()}),
+            json!({"reasoning_content": "Why?", "reasoning": null}),
+        ),
+        (json!({"reasoning": "Why?"}), json!({"reasoning_content": "Why?"})),
+        (json!({"reasoning_content": "Why?"}), json!({"reasoning": "Why?"})),
+        (json!({"reasoning_text": "Why?", "reasoning_opaque": OPAQUE}), json!({"reasoning_content": "Why?"})),
+    ] {
+        let mut talk = Talk::new();
+        talk.model = "acme/next-9".into();
+        talk.ask(&json!([user("may I?")]), answer(&[FIRST], &whole)).await;
+        let history = |members: &Value| json!([user("may I?"), answer(&[FIRST], members), output(FIRST)]);
+        assert_eq!(talk.look(&history(&kept)).await, history(&with(kept.clone(), &whole)), "{kept}");
+        // Nothing of it belongs to another thought.
+        let own = json!({"reasoning_content": "Why not?"});
+        assert_eq!(talk.look(&history(&own)).await, history(&own), "{own}");
+    }
+    // Who makes a model puts nothing beside the one name that it has.
+    let talk = Talk::new();
+    let whole = json!({"reasoning_content": "Why?"});
+    talk.ask(&json!([user("may I?")]), answer(&[FIRST], &whole)).await;
+    let loads = talk.rig.store.loads();
+    talk.look(&json!([user("may I?"), answer(&[FIRST], &whole), output(FIRST)])).await;
+    assert_eq!(talk.rig.store.loads(), loads);
+}
+
 /// Where nothing stood beside what is shown, nothing is put there.
 #[tokio::test]
 async fn nothing_comes_beside_what_was_all_d10() {
-    for shown in ["reasoning", "reasoning_text"] {
-        let talk = Talk::new();
+    for shown in ["reasoning", "reasoning_text", "reasoning_content"] {
+        let mut talk = Talk::new();
+        talk.model = "acme/next-9".into();
         talk.ask(&json!([user("may I?")]), said("Yes.", &json!({shown: "Why?"}))).await;
         let history = json!([user("may I?"), said("Yes.", &json!({shown: "Why?"})), user("when?")]);
         assert_eq!(talk.look(&history).await, history);

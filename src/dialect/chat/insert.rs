@@ -9,7 +9,7 @@ use super::{
     request::{self, Scan},
 };
 use crate::{
-    dialect::{History, PartKind, Slot, Splice, Spot, Unreadable, Whole},
+    dialect::{History, Part, PartKind, Slot, Splice, Spot, Unreadable, Whole},
     ledger::{Kind, few::Few},
     wire::{json::Cursor, patch::Framed},
 };
@@ -88,6 +88,31 @@ pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &
         insertion.add_calls(&calls.join(&b","[..]), before)?;
     }
     Some(insertion.finish()).filter(|splices| !splices.is_empty())
+}
+
+/// The splices that add the fields of a remembered thought that a message which shows it lacks: what is opaque, and
+/// what is shown if the client shows it under a name that its provider did not use.
+pub(super) fn complete(body: &[u8], history: &History<'_>, part: &Part<'_>, whole: &Bytes) -> Option<Few<Splice>> {
+    let shown = part.text().is_some_and(|shown| !shown.is_empty());
+    if !shown || !part.slot.is_missing() {
+        return None;
+    }
+    let message = history.messages.get(part.message)?;
+    let scan = request::scan(&mut Cursor::at(body, message.span.start)).ok()?;
+    let is_vacant = |field: Field| scan.field(field).is_none_or(|own| field.is_vacant(&body[own.clone()]));
+    let fields = members_of(whole)?;
+    let is_named = fields.iter().any(|member| member.field.is_text() && !is_vacant(member.field));
+    let mut splices = Few::default();
+    for Member { field, span, value } in fields.iter().filter(|member| is_vacant(member.field)) {
+        if field.is_text() && is_named {
+            continue;
+        }
+        splices.push(match scan.field(*field) {
+            None => Splice::insert(scan.end, Framed { before: ",", bytes: whole.slice(span.clone()), after: "" }),
+            Some(vacant) => Splice::replace(vacant.clone(), whole.slice(value.clone())),
+        });
+    }
+    Some(splices).filter(|splices| !splices.is_empty())
 }
 
 impl Insertion<'_> {

@@ -7,6 +7,7 @@
 //!   <https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model>,
 //!   <https://docs.z.ai/guides/capabilities/thinking-mode>
 //! * `reasoning` and `reasoning_details`: <https://openrouter.ai/docs/use-cases/reasoning-tokens>
+//!   (many clients send it back as `reasoning_content`, and drop the details)
 //! * chunks of `thinking` in the content: <https://docs.mistral.ai/capabilities/reasoning/>
 //! * `extra_content` of a call: <https://ai.google.dev/gemini-api/docs/thought-signatures>
 
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Uri};
 
-use self::reasoning::Field;
 use super::{
     Author, Dialect, History, Layout, Operation, Part, PartKind, Recorder, RecorderLimits, Route, Slot, Splice, Spot,
     StandIns, ToolDefaults, Unreadable, Wanted, Whole, gemini::placeholder,
@@ -75,11 +75,8 @@ impl Dialect for Chat {
         Box::new(response::ChatRecorder::new(key, limits, defaults))
     }
 
-    /// Calls carry state of their own, and so does reasoning that is shown.
+    /// Calls carry state of their own.
     fn restore(&self, part: &Part<'_>, state: &Bytes) -> Option<Splice> {
-        if part.kind == PartKind::Thought {
-            return beside_shown(part, state);
-        }
         if part.kind != PartKind::Call {
             return None;
         }
@@ -91,6 +88,22 @@ impl Dialect for Chat {
             Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
             Slot::Absent(_) | Slot::Held(_) | Slot::Unfit => None,
         }
+    }
+
+    /// Reasoning that is shown gets back what stood beside it.
+    fn complete(
+        &self,
+        body: &[u8],
+        history: &History<'_>,
+        part: usize,
+        state: &Bytes,
+        whole: Option<&Bytes>,
+    ) -> Option<Few<Splice>> {
+        let target = history.parts.get(part)?;
+        if target.kind == PartKind::Thought {
+            return insert::complete(body, history, target, whole?);
+        }
+        self.restore(target, state).map(Few::One)
     }
 
     fn is_same_call(&self, body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
@@ -153,25 +166,6 @@ impl Dialect for Chat {
             return insert::placeholder(body, history, part, sentinel);
         }
         self.restore(history.parts.get(part)?, sentinel)
-    }
-}
-
-/// Writes opaque state beside the reasoning that it belongs to, which the client kept.
-fn beside_shown(part: &Part<'_>, state: &Bytes) -> Option<Splice> {
-    let shown = part.text().filter(|shown| !shown.is_empty())?;
-    let field = match state.first()? {
-        b'[' => Field::Details,
-        // Where nothing stood beside it, what is shown is the state.
-        b'"' if reasoning::text_of(state)?.decode() != shown.decode() => Field::Opaque,
-        _ => return None,
-    };
-    match &part.slot {
-        Slot::Absent(at) => {
-            let member = [b",\"", field.name().as_bytes(), b"\":", &state[..]].concat();
-            Some(Splice::insert(*at, member))
-        }
-        Slot::Blank(span) => Some(Splice::replace(span.clone(), state.clone())),
-        Slot::Held(_) | Slot::Beside | Slot::Unfit => None,
     }
 }
 

@@ -70,7 +70,7 @@ impl Field {
     /// The field in which the opaque state of what this one shows may stand.
     pub(super) fn beside(self) -> Option<Self> {
         match self {
-            Self::Reasoning => Some(Self::Details),
+            Self::Reasoning | Self::Content => Some(Self::Details),
             Self::Text => Some(Self::Opaque),
             _ => None,
         }

@@ -22,6 +22,10 @@ pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
     cursor.end()?;
     let mut history = reader.history;
     let model = history.model.as_deref().unwrap_or_default();
+    if !model.contains(&b'/') {
+        reader.contents.iter().for_each(|at| hold(&mut history, *at));
+    }
+    let model = history.model.as_deref().unwrap_or_default();
     // What Gemini signs it wants back, whatever is asked for.
     if history.thinking == Thinking::Off && !is_gemini(model) {
         let missing = history.parts.iter_mut().filter(|part| part.slot.is_missing());
@@ -36,6 +40,24 @@ struct Reader<'a> {
     seen_messages: Option<()>,
     /// A message that is no instruction was seen: instructions after it are part of the conversation.
     begun: bool,
+    /// The thoughts of which the client shows `reasoning_content`, and nothing else.
+    contents: Vec<usize>,
+}
+
+/// Takes a thought for all that there was of it. Who makes a model names it without a slash, and puts nothing beside
+/// `reasoning_content`. Behind a name that a vendor precedes may stand a relay that gave the reasoning another name
+/// and had more beside it: many clients write all reasoning as `reasoning_content`.
+fn hold(history: &mut History<'_>, thought: usize) {
+    let Some(part) = history.parts.get_mut(thought) else { return };
+    part.slot = Slot::Held(part.span.clone());
+    let parts = history.messages.get(part.message).map_or(0..0, |message| message.parts.clone());
+    lacks_nothing(&mut history.parts[parts]);
+}
+
+/// Beside a thought of the client's own nothing is missing.
+fn lacks_nothing(answer: &mut [Part<'_>]) {
+    let beside = answer.iter_mut().filter(|part| part.slot == Slot::Beside);
+    beside.for_each(|part| part.slot = Slot::Unfit);
 }
 
 impl<'a> Reader<'a> {
@@ -116,7 +138,12 @@ impl<'a> Reader<'a> {
     fn answer(&mut self, bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Result<(), Unreadable> {
         let parts = &mut self.history.parts;
         let first = parts.len();
-        parts.extend(thought(bytes, scan, message));
+        if let Some((field, part)) = thought(bytes, scan, message) {
+            if field == Field::Content && part.slot.is_missing() && !part.is_empty_text() {
+                self.contents.push(first);
+            }
+            parts.push(part);
+        }
         each_content(bytes, scan, |cursor| {
             parts.push(element(cursor, message, &Slot::Beside)?);
             Ok(())
@@ -140,12 +167,10 @@ impl<'a> Reader<'a> {
             let (name, payload, _) = function(&mut cursor, "arguments")?;
             parts.push(called_part(message, called.clone(), None, name, payload, Slot::Beside, bytes));
         }
-        // Beside a thought of the client's own nothing is missing.
         let answer = &mut parts[first..];
         let own = answer.iter().any(|part| part.kind == PartKind::Thought && !part.slot.is_missing());
         if own {
-            let beside = answer.iter_mut().filter(|part| part.slot == Slot::Beside);
-            beside.for_each(|part| part.slot = Slot::Unfit);
+            lacks_nothing(answer);
         }
         Ok(())
     }
@@ -228,27 +253,27 @@ pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> 
 }
 
 /// The reasoning of a message, as one part.
-fn thought<'a>(bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Option<Part<'a>> {
+fn thought<'a>(bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Option<(Field, Part<'a>)> {
     let weighed = |wanted: Weight| {
         let mut fields = Field::ALL.into_iter().filter_map(|field| Some((field, scan.field(field)?.clone())));
         fields.find(|(field, span)| field.weigh(&bytes[span.clone()]) == wanted)
     };
-    let (span, slot) = match weighed(Weight::Real) {
+    let (field, span, slot) = match weighed(Weight::Real) {
         Some((field, span)) => {
             // Where only what is shown was kept, what is opaque may have stood beside it.
             let slot = match field.beside() {
                 None => Slot::Held(span.clone()),
                 Some(other) => scan.field(other).map_or(Slot::Absent(scan.end), |blank| Slot::Blank(blank.clone())),
             };
-            (span, slot)
+            (field, span, slot)
         }
         None => {
-            let (_, span) = weighed(Weight::Blank)?;
-            (span.clone(), Slot::Blank(span))
+            let (field, span) = weighed(Weight::Blank)?;
+            (field, span.clone(), Slot::Blank(span))
         }
     };
     let text = reasoning::visible(|field| Some(&bytes[scan.field(field)?.clone()]));
-    Some(thought_part(message, span, text, slot))
+    Some((field, thought_part(message, span, text, slot)))
 }
 
 fn thought_part(message: usize, span: Range<usize>, text: Str<'_>, slot: Slot) -> Part<'_> {

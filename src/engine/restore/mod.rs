@@ -490,15 +490,16 @@ impl<'a> Work<'a> {
 
     /// Writes the state of a thought that is there without it.
     fn fill(&mut self, at: usize, item: ItemRef) {
-        let Some(state) = self.part(&item).and_then(|part| part.state.as_ref()) else { return };
-        let target = &self.restorer.history.parts[at];
-        let Some(splice) = self.restorer.dialect.restore(target, state.raw()) else { return };
+        let Some(part) = self.part(&item) else { return };
+        let (Some(state), restorer) = (&part.state, self.restorer) else { return };
+        let (body, history) = (restorer.around.body, restorer.history);
+        let splices = restorer.dialect.complete(body, history, at, state.raw(), part.whole.as_ref());
+        let Some(splices) = splices else { return };
         if !self.plan.filled.insert(at) {
             return;
         }
         self.plan.restored += 1;
-        let placed = self.placed(item, target.message, at, How::On);
-        let splices = Few::One(splice);
+        let placed = self.placed(item, history.parts[at].message, at, How::On);
         // A thought comes and goes together with those beside it.
         let structural = placed.thought.is_some();
         self.plan.edits.push(Edit { splices, items: Few::One(placed), structural, unsigned: None });
