@@ -14,7 +14,7 @@ use tower_reasoning_replay::{
 };
 
 use crate::{
-    family::{Family, Wire, edit, family, in_one_form, say, script, spoken, states, wire},
+    family::{Family, Say, Wire, edit, family, in_one_form, say, script, spoken, states, wire},
     told::Told,
 };
 
@@ -87,6 +87,33 @@ fn known_by(part: &TurnPart) -> (Kind, Vec<u8>, Option<String>, Option<Value>, O
 fn is_subsequence(original: &[u8], patched: &[u8]) -> bool {
     let mut rest = patched.iter();
     original.iter().all(|byte| rest.any(|other| other == byte))
+}
+
+/// A text that a turn says twice, once beside another and once behind a call, does not keep its thought away.
+#[test]
+fn equal_texts_of_one_turn_are_told_apart_by_their_order() {
+    let says = [
+        Say::Text(0),
+        Say::Think { redacted: false, shown: false },
+        Say::Text(1),
+        Say::Call { name: 0, args: 0 },
+        Say::Text(0),
+    ];
+    let family = Family::Messages;
+    let talk = Talk { is_whole: true, ..Talk::new(family, false) };
+    let parts = family.answer(&says, &mut 0);
+    let mut kept = vec![family.said("go")];
+    let mut honest = kept.clone();
+    talk.send(&Bytes::from(family.body(&kept, false)), &family.encode(&parts, Wire::Sse), &[]);
+    kept.extend(family.forgotten(&parts, false));
+    honest.extend(family.place(&parts));
+    let next = family.next(&parts, 0);
+    kept.extend(next.clone());
+    honest.extend(next);
+    let answer = family.encode(&family.answer(&[Say::Text(2)], &mut 9), Wire::Sse);
+    let sent = talk.send(&Bytes::from(family.body(&kept, false)), &answer, &[]);
+    let upstream: Value = serde_json::from_slice(&sent).unwrap();
+    assert_eq!(in_one_form(family.history(&upstream)), in_one_form(honest));
 }
 
 proptest! {

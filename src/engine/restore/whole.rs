@@ -155,12 +155,45 @@ impl Work<'_> {
             }
         }
         groups.retain(|group| !group.kept.is_empty());
+        groups.iter_mut().for_each(|group| self.put_in_order(group));
         for at in 1..groups.len() {
             if self.are_mixed(&groups[at - 1], &groups[at]) {
                 (groups[at - 1].own, groups[at].own) = (true, true);
             }
         }
         groups
+    }
+
+    /// Equal texts of one turn are told apart by their order alone, which is not known while some of them are still
+    /// parts of longer ones: the first of the history is the first of the turn.
+    fn put_in_order(&self, group: &mut Group) {
+        if group.kept.is_sorted_by_key(|(_, part)| *part) {
+            return;
+        }
+        let item = |part: u32| ItemRef { turn: group.turn, alternative: group.alternative, part };
+        let text = |part: u32| {
+            let part = self.part(&item(part)).filter(|part| part.kind == Kind::Text && part.state.is_none());
+            part.map(|part| part.anchor)
+        };
+        // Where each text of the turn begins among what was kept, which may have it in several pieces.
+        let mut texts: BTreeMap<Anchor, Vec<(usize, u32)>> = BTreeMap::new();
+        for (at, (_, part)) in group.kept.iter().enumerate() {
+            let goes_on = at > 0 && group.kept[at - 1].1 == *part;
+            if let Some(anchor) = text(*part).filter(|_| !goes_on) {
+                texts.entry(anchor).or_default().push((at, *part));
+            }
+        }
+        for equal in texts.into_values() {
+            let mut parts: Vec<u32> = equal.iter().map(|(_, part)| *part).collect();
+            parts.sort_unstable();
+            if parts.windows(2).any(|pair| pair[0] == pair[1]) {
+                continue;
+            }
+            for ((from, former), part) in equal.into_iter().zip(parts) {
+                let pieces = group.kept[from..].iter_mut().take_while(|(_, held)| *held == former);
+                pieces.for_each(|(_, held)| *held = part);
+            }
+        }
     }
 
     /// Whether two groups side by side are none of the answers that they seem to be: one message holds parts of both, or
