@@ -241,22 +241,30 @@ pub(crate) fn is_blank_thought(part: &Part<'_>) -> bool {
     part.kind == PartKind::Thought && part.is_empty_text() && part.slot.is_missing()
 }
 
-/// A digest of a raw JSON string of base64 that is the same in every alphabet and padding: its first
-/// characters.
+/// A digest of raw state that all spellings of a value share: of a string of base64 in any alphabet and padding, or of
+/// the longest string in a list or an object, whatever the white space and the order.
 fn digest(raw: &[u8]) -> u64 {
     const FIRST: usize = 32;
-    let text = raw.get(1..).unwrap_or_default();
+    let text = raw.strip_prefix(b"\"").unwrap_or_default();
     let first = &text[..text.len().min(FIRST)];
-    if !first.contains(&b'\\') {
-        let end = first.iter().position(|byte| *byte == b'"').unwrap_or(first.len());
-        return digest_of(first[..end].iter());
+    if !text.is_empty() && !first.contains(&b'\\') {
+        let end = memchr::memchr(b'"', first).unwrap_or(first.len());
+        return digest_of(&first[..end]);
     }
-    let Ok((text, _)) = Cursor::new(raw).string() else { return 0 };
-    digest_of(text.decode().iter().take(FIRST))
+    let mut longest = (0, 0);
+    let mut at = 0;
+    while let Some(found) = raw.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        let Ok((text, span)) = Cursor::at(raw, at + found).string() else { break };
+        at = span.end;
+        let text = text.decode();
+        let length = text.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+        longest = longest.max((length, digest_of(&text[..text.len().min(FIRST)])));
+    }
+    longest.1
 }
 
-fn digest_of<'b>(text: impl Iterator<Item = &'b u8>) -> u64 {
-    let text = text.take_while(|byte| **byte != b'=');
+fn digest_of(text: &[u8]) -> u64 {
+    let text = text.iter().take_while(|byte| **byte != b'=');
     text.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
         let byte = match byte {
             b'-' => b'+',
@@ -301,5 +309,32 @@ impl Surroundings for Around<'_> {
 
     fn occurrence(&self, place: &Place<'_>) -> u32 {
         self.survey().occurrence(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest;
+
+    #[test]
+    fn equal_state_has_one_digest_however_it_is_spelled() {
+        let long = "A".repeat(40);
+        for (one, other) in [
+            (r#""ab+/cd==""#, r#""ab-_cd""#),
+            (r#""ab+/cd==""#, r#""ab+\/cd""#),
+            (r#"[{"data":"opaque+state","index":0}]"#, "[ {\n  \"index\" : 0.0,\n  \"data\": \"opaque-state\"} ]"),
+            (
+                r#"{"google":{"thought_signature":"opaque+state/xxxxxxxx="}}"#,
+                r#"{"vertex":{"thought_signature":"opaque-state_xxxxxxxx"}}"#,
+            ),
+            (&format!("\"{long}b\""), &format!("\"\\u0041{}c\"", &long[1..])),
+        ] {
+            assert_eq!(digest(one.as_bytes()), digest(other.as_bytes()), "{one} {other}");
+        }
+        assert_ne!(digest(br#""one""#), digest(br#""two""#));
+        assert_ne!(digest(br#"[{"data":"one","type":"a"}]"#), digest(br#"[{"data":"another","type":"a"}]"#));
+        for broken in ["", "\"", "[\"", "7", "\"\\"] {
+            digest(broken.as_bytes());
+        }
     }
 }

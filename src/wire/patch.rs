@@ -255,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_framed_is_written_as_if_it_were_put_together() {
+        let framed = |before, bytes: &'static str, after| Framed { before, bytes: bytes.into(), after };
+        let mut patch = Patch::default();
+        patch.splice(1..1, framed(",", "one", ""));
+        patch.splice(1..1, framed("", "two", ","));
+        patch.splice(2..3, framed("[", "three", "]"));
+        assert_eq!(patch.apply(b"abc").unwrap(), "a,onetwo,b[three]");
+        assert_eq!(patch.added(), 15);
+        assert_eq!(undo(&patch, b"a,onetwo,b[three]", b"abc"), b"abc");
+        let text = framed("[", "three", "]");
+        assert!(text.is(b"[three]"));
+        for other in [&b"[three"[..], b"[three]]", b"three]", b"[threa]", b""] {
+            assert!(!text.is(other));
+        }
+    }
+
+    #[test]
     fn overlaps_are_refused() {
         for edits in [
             &[(0..2, ""), (1..3, "")][..],

@@ -111,9 +111,14 @@ async fn reasoning_under_another_name_comes_back_under_its_own_d7() {
         talk.ask(&json!([user("may I?")]), answer(&[FIRST], &whole)).await;
         let history = |members: &Value| json!([user("may I?"), answer(&[FIRST], members), output(FIRST)]);
         assert_eq!(talk.look(&history(&kept)).await, history(&with(kept.clone(), &whole)), "{kept}");
-        // Nothing of it belongs to another thought.
-        let own = json!({"reasoning_content": "Why not?"});
-        assert_eq!(talk.look(&history(&own)).await, history(&own), "{own}");
+        // Nothing of it belongs to another thought, nor to one that is half another.
+        for own in [
+            json!({"reasoning_content": "Why not?"}),
+            json!({"reasoning_content": "Why?", "reasoning": "Why not?"}),
+            json!({"reasoning_content": "Why?", "reasoning_text": "Why not?"}),
+        ] {
+            assert_eq!(talk.look(&history(&own)).await, history(&own), "{own}");
+        }
     }
     // Who makes a model puts nothing beside the one name that it has.
     let talk = Talk::new();
@@ -248,4 +253,19 @@ async fn shown_reasoning_of_a_step_that_was_split_gets_its_details_once_d7() {
         json!([user("look"), answer(&[FIRST], first), output(FIRST), answer(&[SECOND], &shown), output(SECOND)])
     };
     assert_eq!(talk.look(&history(&shown)).await, history(&whole));
+}
+
+/// D10: state that the client holds, in whatever spelling, stands where it is and nowhere else.
+#[tokio::test]
+async fn what_the_client_spells_in_its_own_way_goes_nowhere_else_d10() {
+    let thought = json!({"reasoning": "Why?", "reasoning_details": details()});
+    let talk = Talk::new();
+    talk.ask(&json!([user("may I?")]), said("Yes.", &thought)).await;
+    let history =
+        json!([user("may I?"), said("Yes.", &thought), user("really?"), said("Yes.", &json!({})), user("so?")]);
+    for body in [talk.body(&history).to_string(), serde_json::to_string_pretty(&talk.body(&history)).unwrap()] {
+        talk.rig.inner.will(crate::support::service::whole(document(&said("fine", &json!({})), "stop")));
+        talk.post(body.clone()).await;
+        assert_eq!(talk.rig.inner.last().text(), body);
+    }
 }

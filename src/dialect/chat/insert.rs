@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{
-    reasoning::Field,
+    reasoning::{self, Field},
     request::{self, Scan},
 };
 use crate::{
@@ -93,12 +93,17 @@ pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &
 /// The splices that add the fields of a remembered thought that a message which shows it lacks: what is opaque, and
 /// what is shown if the client shows it under a name that its provider did not use.
 pub(super) fn complete(body: &[u8], history: &History<'_>, part: &Part<'_>, whole: &Bytes) -> Option<Few<Splice>> {
-    let shown = part.text().is_some_and(|shown| !shown.is_empty());
-    if !shown || !part.slot.is_missing() {
-        return None;
-    }
+    let shown = part.text().filter(|shown| !shown.is_empty() && part.slot.is_missing())?.decode();
     let message = history.messages.get(part.message)?;
     let scan = request::scan(&mut Cursor::at(body, message.span.start)).ok()?;
+    // Under another name the client may say something else, which the state does not belong to.
+    let says_other = |field: Field| {
+        let own = scan.field(field).map(|own| &body[own.clone()]).filter(|own| !field.is_vacant(own));
+        own.is_some_and(|own| reasoning::text_of(own).is_none_or(|own| own.decode() != shown))
+    };
+    if Field::ALL.into_iter().any(|field| field.is_text() && says_other(field)) {
+        return None;
+    }
     let is_vacant = |field: Field| scan.field(field).is_none_or(|own| field.is_vacant(&body[own.clone()]));
     let fields = members_of(whole)?;
     let is_named = fields.iter().any(|member| member.field.is_text() && !is_vacant(member.field));

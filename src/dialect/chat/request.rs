@@ -22,12 +22,12 @@ pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
     cursor.end()?;
     let mut history = reader.history;
     let model = history.model.as_deref().unwrap_or_default();
-    if !model.contains(&b'/') {
+    let (is_vendors, is_gemini) = (model.contains(&b'/'), is_gemini(model));
+    if !is_vendors {
         reader.contents.iter().for_each(|at| hold(&mut history, *at));
     }
-    let model = history.model.as_deref().unwrap_or_default();
     // What Gemini signs it wants back, whatever is asked for.
-    if history.thinking == Thinking::Off && !is_gemini(model) {
+    if history.thinking == Thinking::Off && !is_gemini {
         let missing = history.parts.iter_mut().filter(|part| part.slot.is_missing());
         missing.for_each(|part| part.slot = Slot::Unfit);
     }
@@ -40,7 +40,7 @@ struct Reader<'a> {
     seen_messages: Option<()>,
     /// A message that is no instruction was seen: instructions after it are part of the conversation.
     begun: bool,
-    /// The thoughts of which the client shows `reasoning_content`, and nothing else.
+    /// The thoughts that the client shows as `reasoning_content`, with nothing opaque beside it.
     contents: Vec<usize>,
 }
 
