@@ -116,6 +116,52 @@ fn equal_texts_of_one_turn_are_told_apart_by_their_order() {
     assert_eq!(in_one_form(family.history(&upstream)), in_one_form(honest));
 }
 
+/// What goes upstream of a history that follows these answers.
+fn after(family: Family, answers: &[&[Value]], history: &[Value]) -> Vec<Value> {
+    let talk = Talk::new(family, false);
+    let mut kept = vec![family.said("go")];
+    for answer in answers {
+        talk.send(&Bytes::from(family.body(&kept, false)), &family.encode(answer, Wire::Sse), &[]);
+        kept.extend(family.place(answer));
+        kept.extend(family.next(answer, 0));
+    }
+    let done = family.encode(&family.answer(&[Say::Text(2)], &mut 90), Wire::Sse);
+    let sent = talk.send(&Bytes::from(family.body(history, false)), &done, &[]);
+    family.history(&serde_json::from_slice(&sent).unwrap())
+}
+
+/// A call comes back before its output; what its client has of the same turn behind that gets no thought for it.
+#[test]
+fn a_thought_does_not_stand_behind_the_call_that_it_led_to() {
+    let (family, mut count) = (Family::Responses, 0);
+    let think = || Say::Think { redacted: false, shown: false };
+    let call = || Say::Call { name: 0, args: 0 };
+    let first = family.answer(&[call(), think()], &mut count);
+    let second = family.answer(&[Say::Text(0), think(), call()], &mut count);
+    let mut history = vec![family.said("go")];
+    history.extend(family.place(&first));
+    history.extend(family.next(&second, 0));
+    history.push(family.forgotten(&second, false)[0].clone());
+    let upstream = after(family, &[&first, &second], &history);
+    assert_eq!(upstream.last(), history.last());
+}
+
+/// A thought and the call that it led to come back side by side, or the thought does not.
+#[test]
+fn a_thought_does_not_stand_before_a_call_that_was_changed() {
+    let (family, mut count) = (Family::Responses, 0);
+    let call = || Say::Call { name: 0, args: 0 };
+    let says = [Say::Text(0), call(), Say::Think { redacted: false, shown: false }, call()];
+    let answer = family.answer(&says, &mut count);
+    let mut kept = family.forgotten(&answer, false);
+    kept.truncate(2);
+    kept[1]["arguments"] = "{\"changed\":true}".into();
+    let history = [vec![family.said("go")], kept, family.next(&answer, 0)].concat();
+    let upstream = after(family, &[&answer], &history);
+    let changed = upstream.iter().position(|item| item["arguments"] == history[2]["arguments"]).unwrap();
+    assert_ne!(upstream[changed - 1]["type"], "reasoning", "{upstream:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -256,7 +256,7 @@ impl Work<'_> {
     }
 
     /// The model's messages right before the outputs of which this message is one.
-    fn answered(&self, output: usize) -> Range<usize> {
+    pub(super) fn answered(&self, output: usize) -> Range<usize> {
         let history = self.restorer.history;
         let starts = self.outputs.get_or_init(|| {
             let mut start = 0;

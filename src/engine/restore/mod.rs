@@ -3,6 +3,7 @@
 mod dropped;
 mod gaps;
 mod insert;
+mod order;
 mod whole;
 
 use std::{
@@ -369,8 +370,13 @@ impl<'a> Work<'a> {
         };
         let targets: Vec<_> = self.restorer.gaps.targets.iter().filter(is_worth).cloned().collect();
         let in_pieces = |target: &Range<usize>| target.len() > 1;
-        if self.restorer.strictness == Strictness::Strict || !targets.iter().any(in_pieces) {
+        if !targets.iter().any(in_pieces) {
             self.by_pieces(matcher, targets);
+            return;
+        }
+        if self.restorer.strictness == Strictness::Strict {
+            self.by_pieces(matcher, targets);
+            self.put_texts_in_order();
             return;
         }
         // A run may be known by its pieces only, and they are tried last. What precedes it protects
@@ -382,6 +388,7 @@ impl<'a> Work<'a> {
         let mut open: Vec<_> = pieces.chain(whole).collect();
         open.sort_by_key(|target| target.start);
         self.by_pieces(matcher, open);
+        self.put_texts_in_order();
     }
 
     /// Looks for these targets, for the pieces of those that are not known, and so on; gives the

@@ -1,6 +1,9 @@
 //! Thoughts that are put back whole, beside what the client kept of their turn.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+};
 
 use super::{Work, insert::Pending};
 use crate::{
@@ -95,13 +98,19 @@ impl Work<'_> {
         let fills: OwnMap<usize, ItemRef> = fills.into_iter().collect();
         let joining = comebacks.iter().filter(|comeback| comeback.joins);
         let joining: HashMap<_, _> =
-            joining.map(|comeback| ((comeback.turn, comeback.alternative), &comeback.calls[..])).collect();
+            joining.map(|comeback| ((comeback.turn, comeback.alternative), comeback)).collect();
         let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
         let mut candidates = Vec::new();
         let mut done = HashSet::new();
         for group in self.groups() {
             let fills = group.kept.iter().filter_map(|(at, _)| Some((*at, *fills.get(at)?))).collect();
-            let coming = joining.get(&(group.turn, group.alternative)).copied().unwrap_or_default();
+            // Calls come back before their outputs, whatever of their turn stands behind those.
+            let joins = |comeback: &&&Comeback| {
+                let first = group.kept.first().map(|(at, _)| restorer.history.parts[*at].message);
+                first.is_some_and(|first| self.answered(comeback.before).contains(&first))
+            };
+            let coming = joining.get(&(group.turn, group.alternative)).filter(joins);
+            let coming = coming.map_or(&[][..], |comeback| &comeback.calls);
             candidates.extend(self.candidate(group, fills, coming, &mut done));
         }
         for comeback in comebacks.iter().filter(|comeback| !comeback.joins) {
@@ -155,45 +164,12 @@ impl Work<'_> {
             }
         }
         groups.retain(|group| !group.kept.is_empty());
-        groups.iter_mut().for_each(|group| self.put_in_order(group));
         for at in 1..groups.len() {
             if self.are_mixed(&groups[at - 1], &groups[at]) {
                 (groups[at - 1].own, groups[at].own) = (true, true);
             }
         }
         groups
-    }
-
-    /// Equal texts of one turn are told apart by their order alone, which is not known while some of them are still
-    /// parts of longer ones: the first of the history is the first of the turn.
-    fn put_in_order(&self, group: &mut Group) {
-        if group.kept.is_sorted_by_key(|(_, part)| *part) {
-            return;
-        }
-        let item = |part: u32| ItemRef { turn: group.turn, alternative: group.alternative, part };
-        let text = |part: u32| {
-            let part = self.part(&item(part)).filter(|part| part.kind == Kind::Text && part.state.is_none());
-            part.map(|part| part.anchor)
-        };
-        // Where each text of the turn begins among what was kept, which may have it in several pieces.
-        let mut texts: BTreeMap<Anchor, Vec<(usize, u32)>> = BTreeMap::new();
-        for (at, (_, part)) in group.kept.iter().enumerate() {
-            let goes_on = at > 0 && group.kept[at - 1].1 == *part;
-            if let Some(anchor) = text(*part).filter(|_| !goes_on) {
-                texts.entry(anchor).or_default().push((at, *part));
-            }
-        }
-        for equal in texts.into_values() {
-            let mut parts: Vec<u32> = equal.iter().map(|(_, part)| *part).collect();
-            parts.sort_unstable();
-            if parts.windows(2).any(|pair| pair[0] == pair[1]) {
-                continue;
-            }
-            for ((from, former), part) in equal.into_iter().zip(parts) {
-                let pieces = group.kept[from..].iter_mut().take_while(|(_, held)| *held == former);
-                pieces.for_each(|(_, held)| *held = part);
-            }
-        }
     }
 
     /// Whether two groups side by side are none of the answers that they seem to be: one message holds parts of both, or
@@ -222,10 +198,7 @@ impl Work<'_> {
             return false;
         }
         let (Some((first, _)), history) = (group.kept.first(), self.restorer.history) else { return false };
-        let is_known = |at: usize| {
-            let part = &history.parts[at];
-            self.assigned.contains_key(&at) || part.is_empty_text() || part.kind == PartKind::Thought
-        };
+        let is_known = |at: usize| self.is_known(at);
         let message = |at: usize| history.parts[at].message;
         let end = |at: usize| history.messages[message(at)].parts.end;
         let begins = |start: usize| self.restorer.around.before(start) == turn.context().before();
@@ -245,6 +218,20 @@ impl Work<'_> {
             let until = group.kept.get(next).map_or_else(|| end(from.saturating_sub(1)), |(at, _)| *at);
             leads_on && (from..until).all(is_known)
         })
+    }
+
+    /// Whether nothing unknown follows a group in its run of messages.
+    fn is_last_of_run(&self, group: &Group) -> bool {
+        let (Some((last, _)), restorer) = (group.kept.last(), self.restorer) else { return false };
+        let (parts, starts) = (&restorer.history.parts, &restorer.run_starts);
+        let run = starts[parts[*last].message];
+        let mut behind = (last + 1..parts.len()).take_while(|at| starts[parts[*at].message] == run);
+        behind.all(|at| self.is_known(at))
+    }
+
+    fn is_known(&self, at: usize) -> bool {
+        let part = &self.restorer.history.parts[at];
+        self.assigned.contains_key(&at) || part.is_empty_text() || part.kind == PartKind::Thought
     }
 
     fn alternative(&self, turn: TurnId, alternative: u32) -> Option<(&Turn, &Alternative)> {
@@ -276,6 +263,13 @@ impl Work<'_> {
         }
         let there: HashSet<u32> = group.kept.iter().map(|(_, part)| *part).chain(coming.iter().copied()).collect();
         let is_there = |part: u32| there.contains(&part);
+        // What comes back behind all that was kept goes to the end of the run.
+        let last_kept = group.kept.iter().map(|(_, part)| *part).max();
+        let ends_run = OnceCell::new();
+        let leads_on = |next: u32| {
+            let is_before = last_kept.is_some_and(|last| next <= last);
+            is_there(next) && (is_before || *ends_run.get_or_init(|| self.is_last_of_run(&group)))
+        };
         let (mut missing, mut thoughts, mut withheld) = (Vec::new(), Vec::new(), 0);
         for (index, part) in (0..).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
             if part.state.is_none() && !restorer.demand {
@@ -295,7 +289,7 @@ impl Work<'_> {
             // Where a thought has to precede what it led to, that has to be there.
             let mut later = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
             let next = later.find(|(_, part)| !is_whole(part));
-            if pairs && !next.is_some_and(|(next, _)| is_there(next)) {
+            if pairs && !next.is_some_and(|(next, _)| leads_on(next)) {
                 continue;
             }
             let held = part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
