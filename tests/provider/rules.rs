@@ -171,6 +171,12 @@ async fn a_bound_signature_of_text_covers_its_whole_run() {
     accepted(&ask(&provider, API, &with(merged)).await);
     let behind = json!([{"text": "One fine long answer, 東京."}, {"text": "", "thoughtSignature": signature}]);
     accepted(&ask(&provider, API, &with(behind)).await);
+    // As a client that keeps a stream as a content for each event, but not if the user comes between.
+    let each: Vec<Value> = parts.iter().map(|part| json!({"role": "model", "parts": [part]})).collect();
+    let mut spread = [vec![user("Hello")], each, vec![user("Well?")]].concat();
+    accepted(&ask(&provider, API, &spread).await);
+    spread.insert(spread.len() - 2, user("Hm."));
+    refused(&ask(&provider, API, &spread).await, "Corrupted thought signature.");
     for wrong in [
         json!([{"text": "One fine answer.", "thoughtSignature": signature}]),
         json!([{"text": "", "thoughtSignature": signature}]),

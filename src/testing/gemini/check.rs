@@ -112,7 +112,8 @@ impl Context<'_> {
         let mut newest = 0;
         contents
             .iter()
-            .map(|content| {
+            .enumerate()
+            .map(|(number, content)| {
                 (0..content.parts.len())
                     .map(|at| {
                         let Some(signature) = content.parts.get(at).and_then(|part| part.signature.as_deref()) else {
@@ -123,7 +124,7 @@ impl Context<'_> {
                         }
                         match self.vault.find(signature) {
                             Some(issued)
-                                if self.fits(&issued, content, at)
+                                if self.fits(&issued, contents.get(..=number).unwrap_or_default(), at)
                                     && (seen.insert(signature) || !self.config.bind_signatures)
                                     && (issued.number >= newest || !self.config.order_signatures) =>
                             {
@@ -138,16 +139,25 @@ impl Context<'_> {
             .collect()
     }
 
-    fn fits(&self, issued: &Issued, content: &Content, at: usize) -> bool {
+    /// Whether `issued` may stand on the part with number `at` of the last of these contents.
+    fn fits(&self, issued: &Issued, contents: &[Content], at: usize) -> bool {
         if issued.surface != self.surface || (self.config.bind_credentials && issued.credential != self.credential) {
             return false;
         }
         !self.config.bind_signatures
-            || (issued.model == self.model && content.model && self.signs(issued, &content.parts, at))
+            || (issued.model == self.model
+                && contents.last().is_some_and(|content| content.model)
+                && self.signs(issued, contents, at))
     }
 
-    /// Whether `issued` is for the part with number `at`.
-    fn signs(&self, issued: &Issued, parts: &[Part], at: usize) -> bool {
+    /// Whether `issued` is for the part with number `at` of the last content. Neighbouring contents of the model are
+    /// one: clients keep a stream as a content for each event.
+    fn signs(&self, issued: &Issued, contents: &[Content], at: usize) -> bool {
+        let start = contents.iter().rposition(|content| !content.model).map_or(0, |last| last + 1);
+        let own = contents.last().map_or(0, |content| content.parts.len());
+        let parts: Vec<&Part> =
+            contents.get(start..).unwrap_or_default().iter().flat_map(|content| &content.parts).collect();
+        let at = parts.len().saturating_sub(own) + at;
         let Some(part) = parts.get(at) else {
             return false;
         };
