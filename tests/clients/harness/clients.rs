@@ -16,6 +16,14 @@ pub(crate) struct Client {
 
 const CLIENTS: &[Client] = &[
     Client { name: "google-genai", program: Program::Python("google_genai.py"), protocols: &[Protocol::Gemini] },
+    Client {
+        name: "openai",
+        program: Program::Python("openai_sdk.py"),
+        protocols: &[Protocol::Responses, Protocol::DeepSeek, Protocol::GeminiChat, Protocol::OpenRouter],
+    },
+    Client { name: "anthropic", program: Program::Python("anthropic_sdk.py"), protocols: &[Protocol::Messages] },
+    Client { name: "litellm", program: Program::Python("litellm_sdk.py"), protocols: EACH },
+    Client { name: "langchain", program: Program::Python("langchain_agent.py"), protocols: EACH },
     Client { name: "@google/genai", program: Program::Node("google_genai.mjs"), protocols: &[Protocol::Gemini] },
     Client { name: "@anthropic-ai/sdk", program: Program::Node("anthropic_sdk.mjs"), protocols: &[Protocol::Messages] },
     Client {
@@ -55,6 +63,9 @@ const ALL: &[Protocol] = &[
     Protocol::GeminiChat,
     Protocol::OpenRouter,
 ];
+
+/// Those of the four families, each with one provider.
+const EACH: &[Protocol] = &[Protocol::Gemini, Protocol::Messages, Protocol::Responses, Protocol::DeepSeek];
 
 /// All clients, or those that the variable `CLIENTS_ONLY` names.
 pub(crate) fn chosen() -> Vec<&'static Client> {

@@ -111,6 +111,7 @@ impl Program {
         // Keys and proxies of whoever runs this are none of the programs' business.
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LANG"));
         command.env("HOME", installed.home()).env("NO_PROXY", "127.0.0.1");
+        command.env("PYTHONPYCACHEPREFIX", installed.home().join("pycache"));
         command.env("DO_NOT_TRACK", "1").env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let mut child = command.spawn().map_err(|error| format!("the program does not start: {error}"))?;

@@ -63,7 +63,7 @@ impl Protocol {
             Self::Messages => ["claude-sonnet-4-5", "claude-opus-4-5"],
             Self::Responses => ["gpt-5.4", "gpt-5.4-mini"],
             Self::DeepSeek => ["deepseek-v4", "deepseek-v4-flash"],
-            Self::OpenRouter => ["anthropic/claude-sonnet-4.5", "google/gemini-3-pro-preview"],
+            Self::OpenRouter => ["anthropic/claude-sonnet-4.5", "anthropic/claude-opus-4.5"],
         }
     }
 
@@ -71,10 +71,9 @@ impl Protocol {
     pub(super) fn missing(self) -> &'static str {
         match self {
             Self::Gemini | Self::GeminiChat => "thought_signature",
-            Self::Messages => "Expected `thinking` or `redacted_thinking`",
             Self::Responses => "without its required 'reasoning' item",
             Self::DeepSeek => "must be passed back to the API",
-            Self::OpenRouter => "Expected `thinking`",
+            Self::Messages | Self::OpenRouter => "Expected `thinking` or `redacted_thinking`",
         }
     }
 }
@@ -83,6 +82,9 @@ impl Protocol {
 const STALL_BEFORE: usize = 5;
 /// For how long; a client that leaves does so at once.
 const STALL: Duration = Duration::from_millis(500);
+
+/// So that what a refusal says is the same each time.
+const SEED: u64 = 17;
 
 const THOUGHT: &str = "I should look at the weather before I say anything about it.";
 
@@ -108,7 +110,7 @@ macro_rules! of {
 /// Sets up a provider; the second answer of an abort stalls.
 macro_rules! played {
     ($builder:expr, $scenario:expr, $script:expr) => {{
-        let builder = $builder.script($script);
+        let builder = $builder.script($script).seed(SEED);
         if $scenario == Scenario::Abort {
             builder.stall(STALL_BEFORE, STALL).faults_only_at(1).build()
         } else {

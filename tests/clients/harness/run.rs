@@ -54,6 +54,11 @@ impl Case {
         }
         cases
     }
+
+    /// Whether there is no layer, so that a refusal for want of state is a result and no failure.
+    pub(super) fn is_bare(self) -> bool {
+        matches!(self.between, Between::Nothing | Between::Alone)
+    }
 }
 
 impl fmt::Display for Case {
@@ -83,7 +88,7 @@ pub(super) async fn run(client: &'static Client, protocol: Protocol, case: Case,
     // How a client lays out what it keeps is between it and its provider.
     let provider = Provider::playing(protocol, case.scenario, client.program, forgetful);
     let without: &[&str] = &["--no-replay"];
-    let flags = if matches!(case.between, Between::Nothing | Between::Alone) { without } else { &[] };
+    let flags = if case.is_bare() { without } else { &[] };
     let gateway = Gateway::before(provider.serve().await, flags);
     let translator = Translator::before(gateway.address, forgetful).await;
     let [model, other_model] = protocol.models();
@@ -106,7 +111,7 @@ pub(super) async fn run(client: &'static Client, protocol: Protocol, case: Case,
     let seen = provider.requests();
     let version = told.as_ref().ok().and_then(|told| told.version.clone());
     let said = format!("{told:?}");
-    let verdict = judge(told, &seen, protocol, case.scenario, client.program.tool());
+    let verdict = judge(told, &seen, protocol, &case, client.program.tool());
     let mut log = format!("{verdict}\n{said}\nthe translator dropped {}\n", translator.stripped());
     for request in &seen {
         let body = String::from_utf8_lossy(&request.body);

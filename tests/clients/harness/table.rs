@@ -13,14 +13,14 @@ use super::{
 /// What a column shows.
 const COLUMNS: [(&str, Between, Scenario); 9] = [
     ("keeps state itself", Between::Alone, Scenario::Loop),
-    ("… with the layer", Between::Kept, Scenario::Loop),
+    ("kept, with the layer", Between::Kept, Scenario::Loop),
     ("loop", Between::Replay, Scenario::Loop),
     ("loop, named", Between::Named, Scenario::Loop),
     ("parallel", Between::Replay, Scenario::Parallel),
     ("image", Between::Replay, Scenario::Image),
     ("abort", Between::Replay, Scenario::Abort),
     ("switch", Between::Replay, Scenario::Switch),
-    ("loop without the layer", Between::Nothing, Scenario::Loop),
+    ("without the layer", Between::Nothing, Scenario::Loop),
 ];
 
 /// Between these lines of the document stand the results.

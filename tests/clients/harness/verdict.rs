@@ -7,7 +7,7 @@ use tower_reasoning_replay::testing::chat::Recorded;
 use super::{
     program::{Told, Tool},
     provider::Protocol,
-    scenario::Scenario,
+    run::Case,
 };
 
 /// How a run went, in the words of the table.
@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
     Lacks { state: usize, of: usize },
     /// What went wrong.
     Fails(String),
-    /// The provider refused a request for want of state, and the client was told.
+    /// The provider refused a request for want of state, and the client was told, where that was to be seen.
     Refused,
 }
 
@@ -39,15 +39,14 @@ impl fmt::Display for Verdict {
 }
 
 /// Judges what a program told by what its provider saw.
-///
-/// `state` says whether the provider must have seen state on all requests that should bring some.
 pub(super) fn judge(
     told: Result<Told, String>,
     seen: &[Recorded],
     protocol: Protocol,
-    scenario: Scenario,
+    case: &Case,
     tool: Tool,
 ) -> Verdict {
+    let scenario = case.scenario;
     let told = match told {
         Ok(told) => told,
         Err(why) => return Verdict::Fails(why),
@@ -59,7 +58,10 @@ pub(super) fn judge(
     if let Some(refused) = told.refused {
         let is_missing = refused.contains(protocol.missing());
         return match refusals.last() {
-            Some(said) if is_missing && said.contains(protocol.missing()) => Verdict::Refused,
+            Some(said) if is_missing && said.contains(protocol.missing()) && case.is_bare() => Verdict::Refused,
+            Some(said) if is_missing && said.contains(protocol.missing()) => {
+                Verdict::Fails("refused for want of state".to_owned())
+            }
             Some(said) => Verdict::Fails(format!("the provider refuses: {}", said.trim_end())),
             None => Verdict::Fails(format!("the client reports: {}", refused.trim_end())),
         };

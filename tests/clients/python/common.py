@@ -33,7 +33,9 @@ SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "description": "The name of the city."}},
     "required": ["city"],
+    "additionalProperties": False,
 }
+DESCRIPTION = "The weather in a city."
 
 
 def headers(asked):
