@@ -27,10 +27,7 @@ use self::{
     gateway::Gateway,
     shape::{GEMINI, MESSAGES, Shape},
     upstream::{Script, Upstream},
-    workload::{
-        Calls, Conversation,
-        family::{Family, Talk},
-    },
+    workload::talk::{Dialect, Form, Talk},
 };
 
 /// Between two events of a paced stream.
@@ -216,33 +213,18 @@ impl Bench {
     }
 
     fn histories(&self) {
-        let talk = Conversation::new(200, 200, Calls::Different, 0);
-        if self.wants("Gemini") {
-            self.teach(
-                GEMINI,
-                talk.turns.iter().enumerate().map(|(at, turn)| (talk.body(0..at, |_| true), turn.events())),
-            );
-            let full = talk.full();
-            self.first_byte("Gemini, all signed", GEMINI, &full, &full);
-            self.first_byte("Gemini, the last signature to restore", GEMINI, &talk.last1(), &full);
-            self.first_byte("Gemini, all to restore", GEMINI, &talk.stripped(), &full);
-        }
-        let talk = Talk::new(Family::Messages, 200);
-        if self.wants("Anthropic") {
-            let mut history = Vec::new();
-            for (at, turn) in talk.turns.iter().enumerate() {
-                history.push((talk.pick(0..at, |_| true), Family::Messages.document(turn)));
+        for (name, dialect, path) in [("Gemini", Dialect::Gemini, GEMINI), ("Anthropic", Dialect::Anthropic, MESSAGES)]
+        {
+            if !self.wants(name) {
+                continue;
             }
-            self.teach(MESSAGES, history.into_iter());
-            let full = talk.body(|_| true, false);
-            self.first_byte("Anthropic, all there", MESSAGES, &full, &full);
-            self.first_byte(
-                "Anthropic, the last thought to restore",
-                MESSAGES,
-                &talk.body(|at| at != 199, false),
-                &full,
-            );
-            self.first_byte("Anthropic, all to restore", MESSAGES, &talk.body(|_| false, false), &full);
+            let talk = Talk::new(dialect, 200);
+            let turns = talk.turns.iter().enumerate();
+            self.teach(path, turns.map(|(at, turn)| (talk.body(0..at, |_| Form::Full), dialect.answer(turn))));
+            let full = talk.all(Form::Full);
+            self.first_byte(&format!("{name}, all there"), path, &full, &full);
+            self.first_byte(&format!("{name}, the last to restore"), path, &talk.last1(), &full);
+            self.first_byte(&format!("{name}, all to restore"), path, &talk.all(Form::Stripped), &full);
         }
     }
 

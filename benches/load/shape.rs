@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::workload::{self, Calls, Conversation, Random, family::Family};
+use crate::workload::{
+    Random,
+    talk::{self, Before, Dialect, Says},
+};
 
 /// The digits of a stamp: tenths of a microsecond since the program began, behind a one, because numbers in JSON do
 /// not begin with a zero.
@@ -42,7 +45,7 @@ pub(crate) const MESSAGES: &str = "/v1/messages";
 impl Shape {
     /// The workload `sse`: thoughts, text, a few calls and signatures.
     pub(crate) fn gemini(with_text: bool) -> Self {
-        let all = workload::sse(with_text);
+        let all = talk::stream(Dialect::Gemini, if with_text { Says::Text } else { Says::Nothing });
         let mut events = pieces(&all, "\r\n\r\n");
         let last = events.pop().unwrap();
         let stamped = events.iter().map(|event| {
@@ -57,14 +60,13 @@ impl Shape {
             first: Vec::new(),
             events: stamped.collect(),
             last: last.into(),
-            request: Conversation::new(3, 0, Calls::Different, 0).full(),
+            request: Dialect::Gemini.body(&Before::random(&mut Random::new(3)), ""),
         }
     }
 
     /// A thought, and then deltas of text, or pings that are as long.
     pub(crate) fn messages(with_text: bool) -> Self {
-        let family = Family::Messages;
-        let all = family.events(5_000);
+        let all = talk::events(Dialect::Anthropic, 5_000, Says::Text);
         let all = pieces(&all, "\n\n");
         let (first, deltas) = all.split_at(all.len() - 5_000);
         let mut random = Random::new(5);
@@ -88,7 +90,7 @@ impl Shape {
                 "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
             )
             .into(),
-            request: family.body("", ""),
+            request: Dialect::Anthropic.question(),
         }
     }
 

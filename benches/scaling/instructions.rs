@@ -8,9 +8,8 @@ use tower_reasoning_replay::Engine;
 use crate::{
     Findings, INSTRUCTIONS,
     chart::Series,
-    pass,
-    talk::{Dialect, Talk},
-    workload,
+    talk::{self, Dialect, Talk},
+    workload::pass,
 };
 
 /// What is counted, and at which two sizes.
@@ -70,9 +69,9 @@ fn prepared(case: &str, dialect: Dialect, size: usize) -> (Engine, Bytes) {
     match case {
         "ledger" => {
             let talk = Talk::new(dialect, 50, 0);
-            let (engine, head) = (talk.taught(50), dialect.head());
+            let engine = talk.taught(50);
             for other in 0..size {
-                workload::learn(&engine, &head, &dialect.question(), dialect.answer(other).as_bytes());
+                talk::teach_another(&engine, dialect, other);
             }
             (engine, talk.body(0..50, |at| at != 49))
         }

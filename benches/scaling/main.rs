@@ -7,7 +7,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod attack;
 mod chart;
 mod clock;
 mod instructions;
@@ -39,7 +38,7 @@ use self::{
     chart::{Chart, Series, Unit},
     streams::{SETTLED, Streams, script},
     talk::{Dialect, Talk},
-    workload::{Random, now},
+    workload::{Random, attack, now, pass},
 };
 
 #[global_allocator]
@@ -194,10 +193,6 @@ fn measure(mut cases: Vec<Case<'_>>, quick: bool) -> (Vec<Series>, Vec<Series>) 
     (series(&times), series(&bytes))
 }
 
-fn pass(engine: &Engine, head: &http::request::Parts, body: &Bytes) -> Bytes {
-    workload::prepare(engine, head, black_box(body)).body()
-}
-
 /// A case that restores a body. It is compared with what it has to become, if that is known.
 fn restoring<'a>(
     name: &str,
@@ -346,9 +341,9 @@ fn ledger(findings: &mut Findings, quick: bool) {
         let talk = Talk::new(dialect, 50, 0);
         let (full, last1) = (talk.body(0..50, |_| true), talk.body(0..50, |at| at != 49));
         for others in sizes([10, 100, 1_000, 10_000, 100_000], quick) {
-            let (engine, head) = (talk.taught(50), dialect.head());
+            let engine = talk.taught(50);
             for other in 0..others {
-                workload::learn(&engine, &head, &dialect.question(), dialect.answer(other).as_bytes());
+                talk::teach_another(&engine, dialect, other);
             }
             cases.push(restoring(dialect.name(), others, dialect, engine, last1.clone(), Some(&full)));
         }
@@ -587,22 +582,19 @@ fn adversarial(findings: &mut Findings, quick: bool) {
         (Dialect::ALL[2], "adversarial-responses", "Slow bodies of Responses"),
         (Dialect::ALL[3], "adversarial-chat", "Slow bodies of chat completions"),
     ] {
-        let attacks = match dialect {
-            Dialect::Gemini => attack::gemini(),
-            Dialect::Family(family) => {
-                let all = workload::family::adversarial(family).into_iter();
-                all.map(|(name, [_, large], make)| (name.split(", ").next().unwrap(), large, make)).collect()
-            }
-        };
+        // That one costs as much as the ledger has turns for each output: `instructions` watches it.
+        let attacks =
+            attack::attacks(dialect).into_iter().filter(|attack| attack.name != "outputs that answer nothing");
         let mut cases = Vec::new();
         for turns in [10, 40, 160, 640] {
             let talk = Talk::new(dialect, turns, 0);
             let body = talk.body(0..turns, |_| false);
             cases.push(restoring("ordinary", body.len(), dialect, talk.taught(turns), body, None));
         }
-        for (attack, large, make) in attacks {
+        for attack::Attack { name: attack, sizes: [_, large], make } in attacks {
             for size in sizes([large / 64, large / 16, large / 4, large], quick) {
-                let (engine, body) = make(size.max(1));
+                let engine = talk::engine();
+                let body = make(size.max(1), &engine);
                 cases.push(restoring(attack, body.len(), dialect, engine, body, None));
             }
         }

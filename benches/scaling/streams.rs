@@ -19,7 +19,10 @@ use tower_reasoning_replay::{MemoryStore, ReplayLayer, ResponseBody};
 
 use crate::{
     talk::Dialect,
-    workload::{self, now},
+    workload::{
+        now,
+        talk::{self, Says},
+    },
 };
 
 /// How many events there are, and how many of them come again and again.
@@ -58,13 +61,13 @@ pub(crate) struct Streams {
 
 /// The events that all streams of a dialect say; the last of them again and again.
 pub(crate) fn script(dialect: Dialect) -> Arc<[Bytes]> {
-    let (text, end) = match dialect {
-        Dialect::Gemini => (workload::sse(true), "\r\n\r\n"),
-        Dialect::Family(family) => (family.events(EVENTS), "\n\n"),
-    };
     // Thoughts and text, without calls, which belong to what is remembered.
-    let events = std::str::from_utf8(&text).unwrap().split_inclusive(end).take(EVENTS);
-    let events: Arc<[Bytes]> = events.map(|event| Bytes::copy_from_slice(event.as_bytes())).collect();
+    let stream = match dialect {
+        Dialect::Gemini => talk::stream(dialect, Says::Text),
+        _ => talk::events(dialect, EVENTS, Says::Text),
+    };
+    let events = talk::frames(&stream).into_iter().take(EVENTS);
+    let events: Arc<[Bytes]> = events.map(|event| Bytes::copy_from_slice(&event)).collect();
     // Bytes that were shared once take some more.
     events.iter().for_each(|event| drop(event.clone()));
     events

@@ -173,7 +173,7 @@ fn bounds_that_cannot_work_are_refused() {
     assert!(build().max_signature(16).max_turn(16).build_layer().is_ok());
 }
 
-/// An endless answer without a finish leaves the memory as it is; `tests/memory.rs` measures the stream.
+/// An endless answer without a finish leaves the memory as it is; `tests/allocations.rs` measures the stream.
 #[tokio::test]
 async fn an_endless_line_is_dropped() {
     let rig = Rig::with(TestStore::new(), [], |builder| builder.max_event(10_000));
