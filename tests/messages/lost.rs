@@ -29,6 +29,23 @@ async fn dropped_thinking_is_back_at_its_place_a8() {
     }
 }
 
+/// LiteLLM writes a text of its own where the model said none: the thinking comes first all the same.
+#[tokio::test]
+async fn thinking_goes_before_what_a_translator_wrote_for_an_empty_text() {
+    let answer = json!([thinking("I have to look.", FIRST), call("toolu_01aB3dE", 1)]);
+    let filler = text("[System: Empty message content sanitised to satisfy protocol]");
+    let history =
+        |blocks: Value| json!([user("Look."), model(blocks), user(json!([output("toolu_01aB3dE")])), model("Seen.")]);
+    for talk in [Talk::new(), Talk::derived()] {
+        talk.send(json!([user("Look.")]), answer.clone()).await;
+        let upstream = talk.ask(history(json!([filler, answer[1]]))).await;
+        assert_eq!(upstream, history(json!([answer[0], filler, answer[1]])));
+        // Any other text was said by somebody.
+        let changed = history(json!([text("So."), answer[1]]));
+        assert_eq!(talk.ask(changed.clone()).await, changed);
+    }
+}
+
 /// A4, A5, A6: several blocks, hidden ones and redacted ones among them, each stay what and where they were.
 #[tokio::test]
 async fn blocks_of_every_kind_keep_their_order_a4() {

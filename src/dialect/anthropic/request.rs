@@ -198,6 +198,15 @@ struct Cache {
     span: Range<usize>,
 }
 
+/// What [LiteLLM](https://docs.litellm.ai/docs/completion/message_sanitization) writes where a message has an empty
+/// text, which the provider would refuse.
+const FILLER: &str = "[System: Empty message content sanitised to satisfy protocol]";
+
+/// What a text says: a filler says nothing.
+fn said(text: Str<'_>) -> Str<'_> {
+    if text.is(FILLER) { Str::empty() } else { text }
+}
+
 /// Reads one block. The same reader serves requests and responses, so that what is remembered and what is looked up
 /// can never be derived differently.
 pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'a>, Unreadable> {
@@ -223,7 +232,7 @@ pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<
     let kind = draft.kind.map(|kind| kind.decode()).unwrap_or_default();
     Ok(match (&*kind, draft.text) {
         (b"text", Some(text)) => match draft.cited(bytes) {
-            None => part(span, PartKind::Text, Payload::Text(text), Slot::Beside),
+            None => part(span, PartKind::Text, Payload::Text(said(text)), Slot::Beside),
             Some(found) => reduced(PartKind::Native, reduce::content, draft.native(&span, found)),
         },
         (b"thinking", _) => {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Work, insert::Pending};
 use crate::{
-    dialect::{Layout, PartKind, Slot, Thinking},
+    dialect::{Layout, Part, PartKind, Slot, Thinking},
     engine::survey::is_blank_thought,
     ledger::{
         Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint,
@@ -66,6 +66,11 @@ pub(super) fn is_whole(part: &TurnPart) -> bool {
 /// Whether a thought is remembered of which nothing is left to be put back.
 fn is_forgotten(part: &TurnPart) -> bool {
     part.kind == Kind::Thought && part.whole.is_none() && part.state.is_none()
+}
+
+/// A text that says nothing.
+fn is_filler(part: &Part<'_>) -> bool {
+    part.kind == PartKind::Text && part.is_empty_text()
 }
 
 /// Whether all that stood before the last of these thoughts in its turn is there.
@@ -428,7 +433,13 @@ impl Work<'_> {
                 continue;
             }
             let (message, before) = match (next, last) {
-                (Some(next), _) => (history.parts[next].message, Some(next)),
+                (Some(next), last) => {
+                    // What a client wrote where it had nothing stands behind the thought that it had nothing of.
+                    let message = history.parts[next].message;
+                    let start = last.map_or(0, |last| last + 1).max(history.messages[message].parts.start);
+                    let says = |at: &usize| in_members || items || !is_filler(&history.parts[*at]);
+                    (message, Some((start..next).rev().find(says).map_or(start, |at| at + 1)))
+                }
                 (None, Some(last)) => {
                     let message = history.parts[last].message;
                     let end = history.messages[message].parts.end;
