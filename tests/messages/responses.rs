@@ -1,10 +1,13 @@
 //! What is remembered of a response, and what is not.
 
+use http::Request;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use crate::{
     support::{
-        body::Scripted,
+        body::{Scripted, Step, bytes},
         service::{answer, frames},
     },
     talk::*,
@@ -33,6 +36,26 @@ async fn of_a_broken_stream_whole_blocks_are_kept_a9() {
     for end in 0..first_ends {
         assert_eq!(after(sse(&whole[..=end])).await, bare, "{end}");
     }
+}
+
+/// Rule 8: clients go on once they know why the message stops; that it has stopped may come later.
+#[tokio::test]
+async fn a_client_that_does_not_wait_for_the_end_finds_the_turn() {
+    let talk = Talk::new();
+    let blocks = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    let whole = stream(&blocks);
+    let (seen, _) = whole.split_once("event: message_stop").unwrap();
+    talk.rig.inner.will(answer(Scripted::new([bytes(seen.to_owned()), Step::Hang])));
+    let asked = talk.body(&json!([user("Look.")])).to_string();
+    let request = Request::post(MESSAGES)
+        .header("x-api-key", "a key")
+        .header("x-claude-code-session-id", "s")
+        .body(Scripted::new([bytes(asked)]))
+        .unwrap();
+    let mut open = talk.rig.service().oneshot(request).await.unwrap().into_body();
+    assert_eq!(open.frame().await.unwrap().unwrap().into_data().unwrap(), seen);
+    assert_eq!(talk.ask(history()).await[1]["content"], blocks);
+    drop(open);
 }
 
 /// Rule 9: after an error nothing is kept.

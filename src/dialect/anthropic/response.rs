@@ -95,6 +95,17 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Whether the change of a message says why it stops.
+fn stops(json: &[u8], delta: &Range<usize>) -> bool {
+    let mut stops = false;
+    let mut cursor = Cursor::at(json, delta.start);
+    let _ = cursor.object::<Unreadable>(|cursor, key| {
+        stops |= key.is("stop_reason") && cursor.peek() == Some(b'"');
+        Ok(())
+    });
+    stops
+}
+
 impl MessagesRecorder {
     pub(super) fn new(key: &HashKey, limits: RecorderLimits, defaults: Arc<ToolDefaults>) -> Self {
         Self {
@@ -141,6 +152,11 @@ impl MessagesRecorder {
             Some(b"content_block_stop") => {
                 let index = event.index(json)?;
                 progress.changed |= self.stop(index)?;
+            }
+            // The reason to stop is told before the end, and clients that know it do not wait for more.
+            Some(b"message_delta") => {
+                self.ended |= event.delta.as_ref().is_some_and(|span| stops(json, span));
+                self.learn(json, Said::Nothing, progress);
             }
             Some(b"message_stop") => self.ended = true,
             Some(b"error") => progress.error = true,
@@ -634,7 +650,7 @@ mod tests {
         for (at, event) in STREAM.iter().enumerate() {
             let progress = recorder.event(event.as_bytes());
             assert!(!progress.unobservable && !progress.error, "{event}");
-            assert_eq!((progress.changed, progress.ended), (at == 6, at == 8), "{event}");
+            assert_eq!((progress.changed, progress.ended), (at == 6, at >= 7), "{event}");
             assert_eq!(recorder.turn(false).len(), usize::from(at >= 6), "{event}");
         }
         let turn = recorder.turn(true);
