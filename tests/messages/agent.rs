@@ -10,7 +10,7 @@ use tower_reasoning_replay::{
     testing::anthropic::{AnthropicProvider, Builder, Say, Script, Turn},
 };
 
-use crate::talk::{model, user};
+use crate::talk::{model, text, user};
 
 /// What a client has of the blocks that it was sent.
 type Keep = fn(Vec<Value>) -> Value;
@@ -51,8 +51,27 @@ fn as_they_came(blocks: Vec<Value>) -> Value {
     blocks.into()
 }
 
-const CLIENTS: [(&str, Keep); 3] =
-    [("without thoughts", without_thoughts), ("without states", without_states), ("as strings", as_strings)];
+/// As [`without_thoughts`], and LiteLLM's text where the answer had none.
+fn with_fillers(mut blocks: Vec<Value>) -> Value {
+    blocks.retain(|block| !is_thought(block));
+    as_they_came_with_fillers(blocks)
+}
+
+fn as_they_came_with_fillers(mut blocks: Vec<Value>) -> Value {
+    if blocks.iter().all(|block| block["type"] != "text") {
+        let first = blocks.iter().position(|block| !is_thought(block)).unwrap();
+        blocks.insert(first, text("[System: Empty message content sanitised to satisfy protocol]"));
+    }
+    blocks.into()
+}
+
+/// What each has of an answer, and what of that arrives.
+const CLIENTS: [(&str, Keep, Keep); 4] = [
+    ("without thoughts", without_thoughts, as_they_came),
+    ("without states", without_states, as_they_came),
+    ("as strings", as_strings, as_they_came),
+    ("with fillers", with_fillers, as_they_came_with_fillers),
+];
 
 /// The blocks of an answer, put together if it is a stream.
 pub(crate) fn content(body: &[u8]) -> Vec<Value> {
@@ -96,7 +115,13 @@ fn outputs(blocks: &[Value]) -> Value {
 }
 
 /// Talks for so many steps; what arrives is what an honest client would have sent.
-async fn talk(provider: Builder, body: &Value, keep: Keep, named: bool, steps: usize) -> AnthropicProvider {
+async fn talk(
+    provider: Builder,
+    body: &Value,
+    (keep, arrives): (Keep, Keep),
+    named: bool,
+    steps: usize,
+) -> AnthropicProvider {
     let provider = provider.build();
     let layer = ReplayLayer::new(MemoryStore::new());
     let (mut kept, mut honest) = (vec![user("How is the weather?")], vec![user("How is the weather?")]);
@@ -116,7 +141,7 @@ async fn talk(provider: Builder, body: &Value, keep: Keep, named: bool, steps: u
         assert_eq!(arrived["messages"], json!(honest), "step {step}");
         let blocks = content(&answer);
         kept.extend([model(keep(blocks.clone())), outputs(&blocks)]);
-        honest.extend([model(as_they_came(blocks.clone())), outputs(&blocks)]);
+        honest.extend([model(arrives(blocks.clone())), outputs(&blocks)]);
     }
     assert_eq!((provider.accepted(), provider.refused()), (steps, 0));
     provider
@@ -161,12 +186,12 @@ fn interleaved() -> Script {
 async fn clients_that_lose_state_get_through_their_tool_loops_a8() {
     for model in ["claude-sonnet-4-5", "claude-sonnet-5"] {
         for body in bodies(model) {
-            for (name, keep) in CLIENTS {
+            for (name, keep, arrives) in CLIENTS {
                 for script in [Script::default(), interleaved()] {
                     for named in [true, false] {
                         println!("{model} {name} {body} {named}");
                         let provider = AnthropicProvider::builder().script(script.clone()).signature_piece(100);
-                        talk(provider.heavy_escapes(body["stream"] == true), &body, keep, named, 9).await;
+                        talk(provider.heavy_escapes(body["stream"] == true), &body, (keep, arrives), named, 9).await;
                     }
                 }
             }
@@ -179,10 +204,10 @@ async fn clients_that_lose_state_get_through_their_tool_loops_a8() {
 async fn bound_thinking_comes_back_in_one_chain_a13() {
     for model in ["claude-fable-5-1", "claude-opus-5-5", "claude-haiku-5-5"] {
         let body = json!({"model": model, "max_tokens": 2048, "stream": true, "thinking": {"type": "adaptive"}});
-        for (name, keep) in CLIENTS {
+        for (name, keep, arrives) in CLIENTS {
             for script in [Script::default(), interleaved()] {
                 println!("{model} {name}");
-                talk(AnthropicProvider::builder().script(script), &body, keep, true, 9).await;
+                talk(AnthropicProvider::builder().script(script), &body, (keep, arrives), true, 9).await;
             }
         }
     }

@@ -58,12 +58,29 @@ async fn a_client_that_does_not_wait_for_the_end_finds_the_turn() {
     drop(open);
 }
 
+/// Rule 8: what follows the end belongs to the turn.
+#[tokio::test]
+async fn what_follows_the_reason_to_stop_is_kept_with_the_turn() {
+    let blocks = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    let mut events = events(&blocks);
+    let call = events.iter().position(|event| event["index"] == 1).unwrap();
+    events.insert(call, json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {}}));
+    events.push(json!({"type": "message_stop"}));
+    assert_eq!(after(sse(&events)).await, blocks);
+}
+
 /// Rule 9: after an error nothing is kept.
 #[tokio::test]
 async fn an_error_takes_the_turn_back() {
-    let mut events = events(&json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]));
-    events.push(json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}));
-    assert_eq!(after(sse(&events)).await, json!([call("toolu_01aB3dE", 1)]));
+    let blocks = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let (whole, end) = (stream(&blocks), "event: message_stop");
+    let (stopped, _) = whole.split_once(end).unwrap();
+    // Before the reason to stop, and behind it, when the turn is stored already.
+    for before in [sse(&events(&blocks)), stopped.to_owned()] {
+        let answer = before + &sse(std::slice::from_ref(&error));
+        assert_eq!(after(answer).await, json!([call("toolu_01aB3dE", 1)]));
+    }
 }
 
 /// Unsigned thinking is nothing that could go back.

@@ -389,10 +389,10 @@ impl Work<'_> {
         }
         let restorer = self.restorer;
         let history = restorer.history;
-        let in_members = restorer.dialect.layout() == Layout::Members;
-        let items = restorer.dialect.layout() == Layout::Items;
+        let layout = restorer.dialect.layout();
+        let items = layout == Layout::Items;
         let mut blank: Vec<usize> = Vec::new();
-        if !in_members {
+        if layout != Layout::Members {
             let messages = group.kept.iter().map(|(at, _)| history.parts[*at].message);
             let messages: BTreeSet<usize> = match (items, messages.clone().min(), messages.clone().max()) {
                 // An item that is left of a thought stands among those that are kept.
@@ -433,12 +433,15 @@ impl Work<'_> {
                 continue;
             }
             let (message, before) = match (next, last) {
-                (Some(next), last) => {
-                    // What a client wrote where it had nothing stands behind the thought that it had nothing of.
+                (Some(next), _) => {
                     let message = history.parts[next].message;
                     let start = last.map_or(0, |last| last + 1).max(history.messages[message].parts.start);
-                    let says = |at: &usize| in_members || items || !is_filler(&history.parts[*at]);
-                    (message, Some((start..next).rev().find(says).map_or(start, |at| at + 1)))
+                    let mut before = next;
+                    // What a client wrote where the model said nothing stands behind the thought, which comes first.
+                    while layout == Layout::Parts && before > start && is_filler(&history.parts[before - 1]) {
+                        before -= 1;
+                    }
+                    (message, Some(before))
                 }
                 (None, Some(last)) => {
                     let message = history.parts[last].message;
