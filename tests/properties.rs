@@ -11,7 +11,7 @@ mod family;
 #[allow(dead_code)]
 #[path = "recordings/parts.rs"]
 mod parts;
-#[path = "properties/told.rs"]
+#[path = "support/told.rs"]
 mod told;
 
 use std::{

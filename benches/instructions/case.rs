@@ -1,23 +1,17 @@
 //! What is counted: made in one process, run in another.
 
-use std::{
-    hint::black_box,
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{hint::black_box, path::Path, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tower_reasoning_replay::{
-    Engine, MemoryStore, Store,
-    ledger::{ItemRef, Ledger, Turn},
-    scope::Scope,
-    store::{Appended, Reply, codec},
-};
+use tower_reasoning_replay::{Engine, Store, scope::Scope, store::codec};
 
-use crate::workload::{
-    self, attack,
-    pipe::Pipe,
-    talk::{self, Dialect, Form, Says, Talk},
+use crate::{
+    told::Told,
+    workload::{
+        self, attack,
+        pipe::Pipe,
+        talk::{self, Dialect, Form, Says, Talk},
+    },
 };
 
 /// The function inside of which callgrind counts.
@@ -137,54 +131,9 @@ impl Case {
     }
 }
 
-type Noted = (Scope, Arc<Turn>);
-
-/// A store that notes what it is given.
-#[derive(Clone)]
-struct Noting {
-    store: MemoryStore,
-    turns: Arc<Mutex<Vec<Noted>>>,
-}
-
-impl Noting {
-    fn new() -> Self {
-        Self { store: workload::store(), turns: Arc::default() }
-    }
-
-    fn noted(&self) -> Vec<(Scope, Bytes)> {
-        self.turns.lock().unwrap().iter().map(|(scope, turn)| (*scope, codec::encode(turn))).collect()
-    }
-}
-
-impl Store for Noting {
-    fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
-        self.store.load(scope)
-    }
-
-    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
-        self.turns.lock().unwrap().push((*scope, turn.clone()));
-        self.store.append(scope, turn)
-    }
-
-    fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
-        self.store.remove(scope, items)
-    }
-
-    fn forget(&self, scope: &Scope) -> Reply<bool> {
-        self.store.forget(scope)
-    }
-
-    fn clear(&self) -> Reply<()> {
-        self.store.clear()
-    }
-
-    fn appends_inline(&self) -> bool {
-        true
-    }
-
-    fn is_shared(&self) -> bool {
-        false
-    }
+/// A store that tells what it learned.
+fn told() -> Told {
+    Told::by(workload::store())
 }
 
 /// Writes cases to files of their names.
@@ -211,13 +160,13 @@ impl Maker<'_> {
     }
 
     /// A request that becomes `expected`, if that is known.
-    fn prepare(&mut self, name: &str, engine: &Engine, noting: &Noting, request: Bytes, expected: Option<&Bytes>) {
+    fn prepare(&mut self, name: &str, engine: &Engine, told: &Told, request: Bytes, expected: Option<&Bytes>) {
         if !self.is_wanted(name) {
             return;
         }
         let became = workload::pass(engine, &self.dialect.head(), &request);
         assert!(expected.is_none_or(|expected| *expected == became), "{name}: not the same bytes");
-        let turns = noting.noted();
+        let turns = told.turns().iter().map(|(scope, turn)| (*scope, codec::encode(turn))).collect();
         let (measure, number) = (request.len(), became.len());
         let case = Case { kind: Kind::Prepare, dialect: self.dialect, number, request, response: Bytes::new(), turns };
         self.add(name, measure, &case);
@@ -251,8 +200,8 @@ pub(crate) fn build(directory: &Path, only: &str) -> Vec<(String, u64)> {
 fn histories(maker: &mut Maker<'_>) {
     let dialect = maker.dialect;
     let head = dialect.head();
-    let (noting, long) = (Noting::new(), Talk::new(dialect, 1_000));
-    let engine = workload::engine_with(noting.clone());
+    let (told_so_far, long) = (told(), Talk::new(dialect, 1_000));
+    let engine = workload::engine_with(told_so_far.clone());
     let mut known = 0;
     for turns in [200, 1_000] {
         if !maker.is_wanted(&format!("hist_{turns}"))
@@ -265,7 +214,7 @@ fn histories(maker: &mut Maker<'_>) {
         let talk = Talk { turns: long.turns[..turns].to_vec(), ..Talk::new(dialect, 0) };
         let full = talk.all(Form::Full);
         let mut prepare = |name: &str, body: Bytes, expected: &Bytes| {
-            maker.prepare(&format!("hist_{turns} {name}"), &engine, &noting, body, Some(expected));
+            maker.prepare(&format!("hist_{turns} {name}"), &engine, &told_so_far, body, Some(expected));
         };
         prepare("nothing to do", full.clone(), &full);
         prepare("restore all", talk.all(Form::Stripped), &full);
@@ -276,28 +225,27 @@ fn histories(maker: &mut Maker<'_>) {
         prepare("truncated", half(Form::Stripped), &half(Form::Full));
         // Another branch from the middle on, of which as many turns are known.
         let branch = talk.branch(turns / 2);
-        let noting =
-            Noting { store: workload::store(), turns: Arc::new(Mutex::new(noting.turns.lock().unwrap().clone())) };
-        for (scope, turn) in &*noting.turns.lock().unwrap() {
-            workload::now(noting.store.append(scope, turn.clone())).unwrap();
+        let of_both = told();
+        for (scope, turn) in told_so_far.turns() {
+            workload::now(of_both.append(&scope, turn)).unwrap();
         }
-        let engine = workload::engine_with(noting.clone());
+        let engine = workload::engine_with(of_both.clone());
         branch.teach(&engine, turns / 2..turns);
         let (stripped, full) = (branch.all(Form::Stripped), branch.all(Form::Full));
-        maker.prepare(&format!("hist_{turns} branched"), &engine, &noting, stripped, Some(&full));
+        maker.prepare(&format!("hist_{turns} branched"), &engine, &of_both, stripped, Some(&full));
     }
-    let engine = workload::engine_with(Noting::new());
+    let engine = workload::engine_with(told());
     for (name, media) in [("media_2m", 1_200 << 10), ("media_20m", 19_200 << 10)] {
         let name = format!("{name} nothing to do");
         if maker.is_wanted(&name) {
             let talk = Talk { media: dialect.media(media), ..Talk::new(dialect, 200) };
             let full = talk.all(Form::Full);
             assert_eq!(workload::pass(&engine, &head, &full).as_ptr(), full.as_ptr(), "{name}: copied");
-            maker.prepare(&name, &engine, &Noting::new(), full.clone(), Some(&full));
+            maker.prepare(&name, &engine, &told(), full.clone(), Some(&full));
         }
     }
     let plain = talk::plain(dialect, 1_000);
-    maker.prepare("plain_2m", &engine, &Noting::new(), plain.clone(), Some(&plain));
+    maker.prepare("plain_2m", &engine, &told(), plain.clone(), Some(&plain));
 }
 
 /// Histories of turns as small as can be: what counts is how many there are.
@@ -305,14 +253,14 @@ fn items(maker: &mut Maker<'_>) {
     for turns in [1_000, 5_000] {
         let name = format!("items_{turns} restore all");
         if maker.is_wanted(&name) {
-            let (noting, talk) = (Noting::new(), Talk::small(maker.dialect, turns));
-            let engine = workload::engine_with(noting.clone());
+            let (learned, talk) = (told(), Talk::small(maker.dialect, turns));
+            let engine = workload::engine_with(learned.clone());
             // What came before does not matter here, and is left out for the time that it takes.
             let (head, body) = (maker.dialect.head(), maker.dialect.body(&talk.before, ""));
             for turn in &talk.turns {
                 workload::learn(&engine, &head, &body, maker.dialect.answer(turn).as_bytes());
             }
-            maker.prepare(&name, &engine, &noting, talk.all(Form::Stripped), Some(&talk.all(Form::Full)));
+            maker.prepare(&name, &engine, &learned, talk.all(Form::Stripped), Some(&talk.all(Form::Full)));
         }
     }
 }
@@ -347,10 +295,10 @@ fn attacked(maker: &mut Maker<'_>) {
         for (size, label) in sizes.into_iter().zip(["small", "large"]) {
             let name = format!("attack {name} {label}");
             if maker.is_wanted(&name) {
-                let noting = Noting::new();
-                let engine = workload::engine_with(noting.clone());
+                let learned = told();
+                let engine = workload::engine_with(learned.clone());
                 let body = make(size, &engine);
-                maker.prepare(&name, &engine, &noting, body, None);
+                maker.prepare(&name, &engine, &learned, body, None);
             }
         }
     }

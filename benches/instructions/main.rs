@@ -15,6 +15,8 @@
 mod baseline;
 mod case;
 mod ratio;
+#[path = "../../tests/support/told.rs"]
+mod told;
 #[path = "../workload/mod.rs"]
 mod workload;
 

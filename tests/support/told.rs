@@ -1,4 +1,5 @@
 //! A store that tells what was appended to it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::sync::{Arc, Mutex};
 
@@ -9,16 +10,28 @@ use tower_reasoning_replay::{
     store::{Appended, Reply},
 };
 
+/// A turn, and the conversation that it is of.
+pub type Noted = (Scope, Arc<Turn>);
+
+/// Clones share everything.
 #[derive(Clone, Default)]
-pub(crate) struct Told {
+pub struct Told {
     store: MemoryStore,
-    turns: Arc<Mutex<Vec<Arc<Turn>>>>,
+    turns: Arc<Mutex<Vec<Noted>>>,
 }
 
 impl Told {
+    pub fn by(store: MemoryStore) -> Self {
+        Self { store, turns: Arc::default() }
+    }
+
+    pub fn turns(&self) -> Vec<Noted> {
+        self.turns.lock().unwrap().clone()
+    }
+
     /// What the last response left in the ledger.
-    pub(crate) fn last_turn(&self) -> Option<Arc<Turn>> {
-        self.turns.lock().unwrap().last().cloned()
+    pub fn last_turn(&self) -> Option<Arc<Turn>> {
+        self.turns.lock().unwrap().last().map(|(_, turn)| turn.clone())
     }
 }
 
@@ -28,7 +41,7 @@ impl Store for Told {
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
-        self.turns.lock().unwrap().push(turn.clone());
+        self.turns.lock().unwrap().push((*scope, turn.clone()));
         self.store.append(scope, turn)
     }
 
