@@ -185,9 +185,10 @@ fn survey(value: &Value, results: &mut usize, said: &mut String) {
 impl Provider {
     /// One that binds its state to content as strictly as it can, or only as strictly as the real one is known to.
     pub(super) fn playing(protocol: Protocol, scenario: Scenario, program: Program, bound: bool) -> Self {
-        let chat = |flavour| {
+        let chat = |flavour| ChatProvider::builder().flavour(flavour);
+        let playing = |builder: chat::Builder| {
             let script = script!(chat, scenario, program, thought: chat::Say::reasoning(THOUGHT), calls: chat::Say::calls::<&str>);
-            Self::Chat(played!(ChatProvider::builder().flavour(flavour), scenario, script))
+            Self::Chat(played!(builder, scenario, script))
         };
         match protocol {
             Protocol::Gemini => {
@@ -208,9 +209,10 @@ impl Provider {
                 );
                 Self::Responses(played!(ResponsesProvider::builder(), scenario, script))
             }
-            Protocol::DeepSeek => chat(Flavour::DeepSeek),
-            Protocol::GeminiChat => chat(Flavour::Gemini),
-            Protocol::OpenRouter => chat(Flavour::OpenRouter),
+            Protocol::DeepSeek => playing(chat(Flavour::DeepSeek)),
+            Protocol::GeminiChat => playing(chat(Flavour::Gemini)),
+            // Anthropic behind it asks for no more.
+            Protocol::OpenRouter => playing(chat(Flavour::OpenRouter).demand(chat::Demand::CurrentTurn)),
         }
     }
 

@@ -43,6 +43,22 @@ def headers(asked):
     return {"x-session-id": asked.session} if asked.session else {}
 
 
+def chat_content(asked, question):
+    """A question in chat completions, with an image if the scenario is about one."""
+    if asked.scenario != "image":
+        return question
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+    return [{"type": "text", "text": question}, image]
+
+
+def responses_content(asked, question):
+    """The same in Responses."""
+    if asked.scenario != "image":
+        return question
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"}
+    return [{"type": "input_text", "text": question}, image]
+
+
 def rounds(asked):
     """The user's questions, each with the model that is to answer it."""
     if asked.scenario in ("loop", "abort"):

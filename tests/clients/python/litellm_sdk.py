@@ -5,7 +5,7 @@ import json
 
 import litellm
 
-from common import DESCRIPTION, PNG, SCHEMA, get_weather, headers, main, rounds
+from common import DESCRIPTION, SCHEMA, chat_content, get_weather, headers, main, responses_content, rounds
 
 FUNCTION = {"name": "get_weather", "description": DESCRIPTION, "parameters": SCHEMA}
 # The route of a dialect, the base that it wants, and what else.
@@ -31,13 +31,7 @@ def converse(asked):
         return responses(asked, route, common)
     messages, answers, message = [], 0, None
     for model, question in rounds(asked):
-        content = question
-        if asked.scenario == "image":
-            content = [
-                {"type": "text", "text": question},
-                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
-            ]
-        messages.append({"role": "user", "content": content})
+        messages.append({"role": "user", "content": chat_content(asked, question)})
         while True:
             request = {
                 "model": route + model,
@@ -81,13 +75,7 @@ def field(item, name):
 def responses(asked, route, common):
     history, answers, response = [], 0, None
     for model, question in rounds(asked):
-        content = question
-        if asked.scenario == "image":
-            content = [
-                {"type": "input_text", "text": question},
-                {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"},
-            ]
-        history.append({"role": "user", "content": content})
+        history.append({"role": "user", "content": responses_content(asked, question)})
         while True:
             request = {
                 "model": route + model,

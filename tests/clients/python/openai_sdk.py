@@ -4,7 +4,7 @@ import json
 
 import openai
 
-from common import DESCRIPTION, PNG, SCHEMA, get_weather, headers, main, rounds
+from common import DESCRIPTION, SCHEMA, chat_content, get_weather, headers, main, responses_content, rounds
 
 FUNCTION = {"name": "get_weather", "description": DESCRIPTION, "parameters": SCHEMA, "strict": True}
 
@@ -17,13 +17,7 @@ def converse(asked):
 def responses(client, asked):
     history, answers, response = [], 0, None
     for model, question in rounds(asked):
-        content = question
-        if asked.scenario == "image":
-            content = [
-                {"type": "input_text", "text": question},
-                {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"},
-            ]
-        history.append({"role": "user", "content": content})
+        history.append({"role": "user", "content": responses_content(asked, question)})
         while True:
             request = {
                 "model": model,
@@ -54,13 +48,7 @@ def responses(client, asked):
 def chat(client, asked):
     messages, answers, message = [], 0, None
     for model, question in rounds(asked):
-        content = question
-        if asked.scenario == "image":
-            content = [
-                {"type": "text", "text": question},
-                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
-            ]
-        messages.append({"role": "user", "content": content})
+        messages.append({"role": "user", "content": chat_content(asked, question)})
         while True:
             request = {"model": model, "messages": messages, "tools": [{"type": "function", "function": FUNCTION}]}
             if asked.scenario == "abort" and answers == 1:
