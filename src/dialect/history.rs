@@ -227,10 +227,11 @@ impl Payload<'_> {
     }
 }
 
-/// The JSON value that a string holds: none for an empty one, and the string itself if what it holds is no JSON.
+/// The JSON value that a string holds: none for an empty one or `null`, and the string itself if what it holds is no
+/// JSON.
 fn encoded<'a>(text: &Str<'a>) -> Option<Cow<'a, [u8]>> {
     let value = text.decode();
-    if value.trim_ascii().is_empty() {
+    if matches!(value.trim_ascii(), b"" | b"null") {
         return None;
     }
     let mut cursor = Cursor::new(&value);

@@ -54,7 +54,7 @@ impl Survey {
         let mut survey = Self {
             trace: Trace::new(key, system(history, key)),
             starts: Vec::with_capacity(history.messages.len()),
-            places: AnchorMap::default(),
+            places: AnchorMap::with_capacity_and_hasher(history.messages.len(), Default::default()),
         };
         let mut run: Option<(Author, Running)> = None;
         for message in &history.messages {

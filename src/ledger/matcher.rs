@@ -340,17 +340,19 @@ impl<'a> Matcher<'a> {
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
     }
 
-    /// The usual case: one call, known by its id and its content, where the client named the session.
+    /// The usual case: one place and one remembered part, where the client named the session. A call is known by its
+    /// id then; what has none is the same by its content, unless it stood there before.
     fn resolve_one(&mut self, places: &[Place<'_>], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
         let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
         let (place, part) = (&places[*at], self.part(candidate));
+        let is_same = place.id.is_some() && place.id.as_deref() == part.id.as_deref();
+        let may_be = || part.id.is_none() || place.id.as_deref().is_none_or(|id| !self.ids().contains_key(id));
         let fits = self.strictness == Strictness::Known
-            && place.id.is_some()
-            && place.id.as_deref() == part.id.as_deref()
             && place.kind == part.kind
             && self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
             && self.is_free(candidate)
-            && part.state.as_ref().is_none_or(|state| !self.surroundings.holds(state));
+            && part.state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
+            && (is_same || (may_be() && !self.stood(place, candidate)));
         if fits {
             self.take(places, *at, candidate, outcomes);
         }

@@ -648,12 +648,13 @@ fn skip_text(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
             return None;
         }
         has_escape |= backslashes & within != 0;
-        let escaped = escaped & within;
+        let escaped = escaped & within & !(quotes | backslashes);
         if escaped != 0 {
-            let mut units = escaped & escape_letters(block, escaped, quotes | backslashes)?;
-            while units != 0 {
-                hex(&bytes[pos + units.trailing_zeros() as usize + 1..])?;
-                units &= units - 1;
+            let mut others = escaped & !escape_letters(block);
+            while others != 0 {
+                let (letter, digits) = bytes[pos + others.trailing_zeros() as usize..].split_first()?;
+                hex(digits).filter(|_| *letter == b'u')?;
+                others &= others - 1;
             }
         }
         if ends != 0 {
@@ -678,21 +679,18 @@ fn escaped(backslashes: u64, inside: &mut u64) -> u64 {
     (EVEN ^ (carried << 1)) & follows
 }
 
-/// Checks the letters behind backslashes, and marks each `u`, escaped or not.
+/// Marks what may stand behind a backslash alone, but for quotes and backslashes.
 #[inline]
-fn escape_letters(block: &[u8; BLOCK], escaped: u64, quotes_and_backslashes: u64) -> Option<u64> {
-    let mut letters = quotes_and_backslashes;
-    let mut units = 0;
+fn escape_letters(block: &[u8; BLOCK]) -> u64 {
+    let mut letters = 0;
     for (index, bytes) in vectors(block) {
         // Pairs of letters that differ in one bit are compared without it.
         let pairs = (bytes & u8x16::splat(!0x08)).simd_eq(u8x16::splat(b'f'))
-            | (bytes & u8x16::splat(!0x10)).simd_eq(u8x16::splat(b'b'))
-            | (bytes & u8x16::splat(!0x01)).simd_eq(u8x16::splat(b't'));
-        let slash = bytes.simd_eq(u8x16::splat(b'/'));
-        letters |= mask(pairs | slash, index);
-        units |= mask(bytes.simd_eq(u8x16::splat(b'u')), index);
+            | (bytes & u8x16::splat(!0x10)).simd_eq(u8x16::splat(b'b'));
+        let others = bytes.simd_eq(u8x16::splat(b't')) | bytes.simd_eq(u8x16::splat(b'/'));
+        letters |= mask(pairs | others, index);
     }
-    (escaped & !letters == 0).then_some(units)
+    letters
 }
 
 /// Like [`skip_string`], near the end of the text.
@@ -766,13 +764,24 @@ impl Marks {
     #[inline]
     fn of(block: &[u8; BLOCK]) -> Self {
         let mut marks = Self { quotes: 0, backslashes: 0, controls: 0 };
+        let mut lowest = u8x16::splat(u8::MAX);
         for (index, bytes) in vectors(block) {
             marks.quotes |= mask(bytes.simd_eq(u8x16::splat(b'"')), index);
             marks.backslashes |= mask(bytes.simd_eq(u8x16::splat(b'\\')), index);
-            marks.controls |= mask(bytes.min(u8x16::splat(0x1f)).simd_eq(bytes), index);
+            lowest = lowest.min(bytes);
+        }
+        // Text has none of them; they stand between tokens, if at all.
+        if control(lowest).to_bitmask() != 0 {
+            marks.controls = vectors(block).fold(0, |controls, (index, bytes)| controls | mask(control(bytes), index));
         }
         marks
     }
+}
+
+/// Marks control characters.
+#[inline]
+fn control(bytes: u8x16) -> u8x16 {
+    bytes.min(u8x16::splat(0x1f)).simd_eq(bytes)
 }
 
 #[inline]

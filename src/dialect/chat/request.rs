@@ -512,25 +512,9 @@ fn function<'a>(cursor: &mut Cursor<'a>, arguments: &str) -> Result<Called<'a>, 
 
 /// Arguments are JSON inside a string. What is no JSON is compared as the string that it is.
 fn arguments(value: &[u8]) -> Payload<'_> {
-    let is_nothing = |json: &[u8]| matches!(json.trim_ascii(), b"" | b"null");
-    let is_json = |json: &[u8]| {
-        let mut cursor = Cursor::new(json);
-        cursor.skip().is_ok() && cursor.end().is_ok()
-    };
-    let Some(text) = reasoning::text_of(value) else {
-        return Payload::Json(Some(value).filter(|value| !is_nothing(value)));
-    };
-    if !text.is_escaped() {
-        return match text.raw() {
-            json if is_nothing(json) => Payload::Json(None),
-            json if is_json(json) => Payload::Json(Some(json)),
-            _ => Payload::Json(Some(value)),
-        };
-    }
-    match text.decode().into_owned() {
-        json if is_nothing(&json) => Payload::Json(None),
-        json if is_json(&json) => Payload::Assembled(json),
-        _ => Payload::Json(Some(value)),
+    match reasoning::text_of(value) {
+        Some(text) => Payload::Encoded(text),
+        None => Payload::Json(Some(value).filter(|value| *value != b"null")),
     }
 }
 

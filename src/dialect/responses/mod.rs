@@ -120,7 +120,7 @@ impl Dialect for Responses {
     /// looks for what followed it by their ids.
     fn put_back(&self, body: &[u8], history: &History<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few<Splice>> {
         let mut is_named = is_named(body, history, spot.message + usize::from(spot.before.is_none()));
-        let mut fitted = Vec::with_capacity(parts.len());
+        let mut fitted: Few<Bytes> = Few::default();
         for part in parts.iter().rev() {
             if part.kind == Kind::Thought {
                 fitted.push(fit(history, part.raw, is_named)?);
@@ -130,7 +130,7 @@ impl Dialect for Responses {
             }
         }
         let fitted = fitted.iter().rev().zip(parts);
-        let parts: Vec<Whole<'_>> = fitted.map(|(raw, part)| Whole { kind: part.kind, raw }).collect();
+        let parts: Few<Whole<'_>> = fitted.map(|(raw, part)| Whole { kind: part.kind, raw }).collect();
         elements(self.layout(), body, history, spot, &parts)
     }
 

@@ -1,13 +1,11 @@
 //! Parts that are put back whole: where they go, and where what they hold stands then.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 
 use super::{Edit, How, Placed, Unsigned, Work};
 use crate::{
     dialect::{History, Layout, PartKind, Splice, Spot, Whole},
-    ledger::{ItemRef, Kind, TurnId, TurnPart, few::Few},
+    ledger::{ItemRef, Kind, TurnId, TurnPart, few::Few, matcher::OwnMap},
 };
 
 /// A whole part that is to be put back: into a message, before one of its parts or behind the last.
@@ -22,7 +20,7 @@ pub(super) struct Pending {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inserted {
     messages: Vec<usize>,
-    parts: HashMap<usize, Vec<usize>>,
+    parts: OwnMap<usize, Few<usize>>,
 }
 
 impl Work<'_> {
@@ -33,14 +31,14 @@ impl Work<'_> {
             let end = history.messages[pending.message].parts.end;
             (pending.message, pending.before.unwrap_or(end))
         };
-        let mut turns: HashMap<(TurnId, u32), usize> = HashMap::new();
+        let mut turns: OwnMap<(TurnId, u32), usize> = OwnMap::default();
         for pending in &self.pending {
             let next = turns.len();
             turns.entry((pending.item.turn, pending.item.alternative)).or_insert(next);
         }
         let turn = |pending: &Pending| turns.get(&(pending.item.turn, pending.item.alternative)).copied();
         let mut pending = std::mem::take(&mut self.pending);
-        pending.sort_by_key(|pending| (place(pending), turn(pending), pending.item.part));
+        pending.sort_by_cached_key(|pending| (place(pending), turn(pending), pending.item.part));
         // Where the parts of a turn depend on each other, they come and go together.
         let together = self.restorer.dialect.goes_together();
         let mut rest = &pending[..];
@@ -57,9 +55,9 @@ impl Work<'_> {
         let restorer = self.restorer;
         let history = restorer.history;
         let Some(&Pending { message, before, .. }) = pending.first() else { return };
-        let parts: Vec<(&Pending, &TurnPart)> =
+        let parts: Few<(&Pending, &TurnPart)> =
             pending.iter().filter_map(|pending| Some((pending, self.part(&pending.item)?))).collect();
-        let wholes: Vec<_> =
+        let wholes: Few<_> =
             parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
         // A message has one member of a name, and so the thoughts of one turn.
         let thinks = wholes.iter().any(|whole| whole.kind == Kind::Thought);
@@ -72,7 +70,7 @@ impl Work<'_> {
         let Some(splices) = put(&wholes) else { return };
         let at = before.unwrap_or(history.messages[message].parts.end);
         let (mut items, mut unsigned) = (Few::default(), None);
-        for (pending, part) in &parts {
+        for (pending, part) in parts.iter() {
             let mut placed = self.settle_later(pending, message, at);
             if part.kind == Kind::Call {
                 self.plan.calls += 1;

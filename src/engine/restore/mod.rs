@@ -204,7 +204,7 @@ impl Restorer<'_> {
             assigned: OwnMap::default(),
             fills: Vec::new(),
             pending: Vec::new(),
-            nths: HashMap::new(),
+            nths: OwnMap::default(),
             outputs: OnceCell::new(),
             runs: OwnMap::default(),
             first_calls: HashSet::new(),
@@ -347,7 +347,7 @@ struct Work<'a> {
     fills: Vec<(usize, ItemRef)>,
     /// Whole parts that go back.
     pending: Vec<Pending>,
-    nths: HashMap<(Option<usize>, usize), usize>,
+    nths: OwnMap<(Option<usize>, usize), usize>,
     /// Where the outputs begin that stand right before each message.
     outputs: OnceCell<Vec<usize>>,
     /// What stands in the runs of messages of the model that end before these.

@@ -2,7 +2,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
 };
 
 use super::{Work, insert::Pending};
@@ -10,42 +10,44 @@ use crate::{
     dialect::{Layout, Part, PartKind, Slot, Thinking},
     engine::survey::is_blank_thought,
     ledger::{
-        Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart, fingerprint,
-        matcher::{OwnMap, Surroundings},
+        Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart,
+        few::Few,
+        fingerprint,
+        matcher::{OwnMap, OwnSet, Surroundings},
     },
     scope::HashKey,
     wire::json::Cursor,
 };
 
 /// The parts that the client kept of one turn, in messages of the model that follow each other.
-pub(super) struct Group {
+pub(super) struct Group<'k> {
     turn: TurnId,
     alternative: u32,
     /// Parts of the history, and which parts of the turn they are, in the order of the history.
-    kept: Vec<(usize, u32)>,
+    kept: &'k [(usize, u32)],
     /// Thoughts of the client's own, or parts of another answer to the same request, stand among them.
     own: bool,
 }
 
 /// A turn whose thoughts may go back.
-struct Candidate {
+struct Candidate<'k> {
     turn: TurnId,
     alternative: u32,
     /// The part of the history, or the one behind it, before which the first thing goes.
     at: usize,
     message: usize,
     /// Which of its thoughts are put back whole, in order; all of them are in `thoughts`.
-    missing: Vec<u32>,
-    thoughts: Vec<u32>,
+    missing: Few<u32>,
+    thoughts: Few<u32>,
     /// All that stood between its thoughts is there.
     gapless: bool,
     /// Thoughts that are there but for their state.
     fills: Vec<(usize, ItemRef)>,
-    group: Option<Group>,
+    group: Option<Group<'k>>,
 }
 
 /// The thoughts that return with calls of which nothing was kept, by the turn.
-pub(super) type Returning = HashMap<(TurnId, u32), Vec<u32>>;
+pub(super) type Returning = HashMap<(TurnId, u32), Few<u32>>;
 
 /// A turn of which only calls come back: their positions in it, and the message that they go before.
 pub(super) struct Comeback {
@@ -104,10 +106,10 @@ impl Work<'_> {
         let joining = comebacks.iter().filter(|comeback| comeback.joins);
         let joining: HashMap<_, _> =
             joining.map(|comeback| ((comeback.turn, comeback.alternative), comeback)).collect();
-        let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
         let mut candidates = Vec::new();
-        let mut done = HashSet::new();
-        for group in self.groups() {
+        let mut done = OwnSet::default();
+        let (mut kept, mut there) = (Vec::new(), Vec::new());
+        for group in self.groups(&mut kept) {
             let fills = group.kept.iter().filter_map(|(at, _)| Some((*at, *fills.get(at)?))).collect();
             // Calls come back before their outputs, whatever of their turn stands behind those.
             let joins = |comeback: &&&Comeback| {
@@ -116,8 +118,12 @@ impl Work<'_> {
             };
             let coming = joining.get(&(group.turn, group.alternative)).filter(joins);
             let coming = coming.map_or(&[][..], |comeback| &comeback.calls);
-            candidates.extend(self.candidate(group, fills, coming, &mut done));
+            candidates.extend(self.candidate(group, fills, coming, &mut there, &mut done));
         }
+        let assigned: OwnSet<ItemRef> = match comebacks {
+            [] => OwnSet::default(),
+            _ => self.assigned.values().copied().collect(),
+        };
         for comeback in comebacks.iter().filter(|comeback| !comeback.joins) {
             candidates.extend(self.comeback(comeback, &assigned, &mut done));
         }
@@ -125,19 +131,22 @@ impl Work<'_> {
         if restorer.bound {
             self.keep_chain(&mut candidates);
         }
+        let has_blank = restorer.history.parts.iter().any(is_blank_thought);
         let mut returning = Returning::new();
         for candidate in candidates {
-            self.put_thoughts_back(candidate, &mut returning);
+            self.put_thoughts_back(candidate, has_blank, &mut returning);
         }
         returning
     }
 
-    /// The kept parts of each turn, as they follow each other in the messages of the model.
-    fn groups(&self) -> Vec<Group> {
+    /// The kept parts of each turn, as they follow each other in the messages of the model. They are listed in `kept`.
+    fn groups<'k>(&self, kept: &'k mut Vec<(usize, u32)>) -> Vec<Group<'k>> {
         let history = self.restorer.history;
         let items = self.restorer.dialect.layout() == Layout::Items;
-        let mut groups: Vec<Group> = Vec::new();
-        let (mut run, mut own_before) = (None, false);
+        let mut groups: Vec<Group<'k>> = Vec::new();
+        let mut starts = Vec::new();
+        kept.reserve(self.assigned.len());
+        let (mut run, mut last, mut own_before) = (None, None, false);
         for (message, held) in history.messages.iter().enumerate() {
             let parts = || held.parts.clone();
             let is_own = |at: usize| {
@@ -147,28 +156,29 @@ impl Work<'_> {
                     && !(is_blank_thought(part) || self.plan.filled.contains(&at))
             };
             if run.replace(self.restorer.run_starts[message]) != Some(self.restorer.run_starts[message]) {
-                own_before = false;
                 // Nothing goes on over a message of the client.
-                groups.push(Group { turn: TurnId::new(0), alternative: 0, kept: Vec::new(), own: false });
+                (last, own_before) = (None, false);
             }
             let own_message = !items && parts().any(is_own);
             for at in parts() {
                 own_before |= items && is_own(at);
                 let Some(item) = self.assigned.get(&at) else { continue };
-                let goes_on = groups.last().is_some_and(|group| {
-                    !group.kept.is_empty() && (group.turn, group.alternative) == (item.turn, item.alternative)
-                });
-                if !goes_on {
-                    let (turn, alternative) = (item.turn, item.alternative);
-                    groups.push(Group { turn, alternative, kept: Vec::new(), own: false });
+                let (turn, alternative) = (item.turn, item.alternative);
+                if last.replace((turn, alternative)) != Some((turn, alternative)) {
+                    groups.push(Group { turn, alternative, kept: &[], own: false });
+                    starts.push(kept.len());
                 }
+                kept.push((at, item.part));
                 if let Some(group) = groups.last_mut() {
-                    group.kept.push((at, item.part));
                     group.own |= own_message || std::mem::take(&mut own_before);
                 }
             }
         }
-        groups.retain(|group| !group.kept.is_empty());
+        let kept: &'k [_] = kept;
+        let ends = starts.iter().copied().skip(1).chain([kept.len()]);
+        for ((group, start), end) in groups.iter_mut().zip(&starts).zip(ends) {
+            group.kept = &kept[*start..end];
+        }
         for at in 1..groups.len() {
             if self.are_mixed(&groups[at - 1], &groups[at]) {
                 (groups[at - 1].own, groups[at].own) = (true, true);
@@ -179,11 +189,11 @@ impl Work<'_> {
 
     /// Whether two groups side by side are none of the answers that they seem to be: one message holds parts of both, or
     /// the other answer was not made behind the one.
-    fn are_mixed(&self, one: &Group, other: &Group) -> bool {
+    fn are_mixed(&self, one: &Group<'_>, other: &Group<'_>) -> bool {
         let restorer = self.restorer;
         let message = |kept: Option<&(usize, u32)>| kept.map(|(at, _)| restorer.history.parts[*at].message);
         let (Some(last), Some(first)) = (message(one.kept.last()), message(other.kept.first())) else { return false };
-        let context = |group: &Group| Some(self.turns.get(&group.turn)?.context());
+        let context = |group: &Group<'_>| Some(self.turns.get(&group.turn)?.context());
         let (Some(before), Some(behind)) = (context(one), context(other)) else { return false };
         match restorer.dialect.layout() {
             Layout::Parts if last == first => true,
@@ -198,7 +208,7 @@ impl Work<'_> {
 
     /// Whether all thoughts of a turn can stand where they stood: none was forgotten, what was kept is in its order,
     /// and each has what followed it behind it, and nothing between that is not known.
-    fn fits_in(&self, group: &Group, turn: &Turn, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
+    fn fits_in(&self, group: &Group<'_>, turn: &Turn, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
         if thoughts.iter().any(is_forgotten) || !group.kept.is_sorted_by_key(|(_, part)| *part) {
             return false;
         }
@@ -226,7 +236,7 @@ impl Work<'_> {
     }
 
     /// Whether nothing unknown follows a group in its run of messages.
-    fn is_last_of_run(&self, group: &Group) -> bool {
+    fn is_last_of_run(&self, group: &Group<'_>) -> bool {
         let (Some((last, _)), restorer) = (group.kept.last(), self.restorer) else { return false };
         let (parts, starts) = (&restorer.history.parts, &restorer.run_starts);
         let run = starts[parts[*last].message];
@@ -252,13 +262,14 @@ impl Work<'_> {
     }
 
     /// The thoughts of a turn that go back, if they all can.
-    fn candidate(
+    fn candidate<'k>(
         &mut self,
-        group: Group,
+        group: Group<'k>,
         fills: Vec<(usize, ItemRef)>,
         coming: &[u32],
-        done: &mut HashSet<ItemRef>,
-    ) -> Option<Candidate> {
+        there: &mut Vec<u32>,
+        done: &mut OwnSet<ItemRef>,
+    ) -> Option<Candidate<'k>> {
         let restorer = self.restorer;
         let pairs = restorer.dialect.layout() == Layout::Items;
         let (turn, remembered) = self.alternative(group.turn, group.alternative)?;
@@ -266,8 +277,10 @@ impl Work<'_> {
         if group.own || !self.is_wanted(turn) {
             return None;
         }
-        let there: HashSet<u32> = group.kept.iter().map(|(_, part)| *part).chain(coming.iter().copied()).collect();
-        let is_there = |part: u32| there.contains(&part);
+        there.clear();
+        there.extend(group.kept.iter().map(|(_, part)| *part).chain(coming.iter().copied()));
+        there.sort_unstable();
+        let is_there = |part: u32| there.binary_search(&part).is_ok();
         // What comes back behind all that was kept goes to the end of the run.
         let last_kept = group.kept.iter().map(|(_, part)| *part).max();
         let ends_run = OnceCell::new();
@@ -275,7 +288,7 @@ impl Work<'_> {
             let is_before = last_kept.is_some_and(|last| next <= last);
             is_there(next) && (is_before || *ends_run.get_or_init(|| self.is_last_of_run(&group)))
         };
-        let (mut missing, mut thoughts, mut withheld) = (Vec::new(), Vec::new(), 0);
+        let (mut missing, mut thoughts, mut withheld) = (Few::default(), Few::default(), 0);
         for (index, part) in (0..).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
             if part.state.is_none() && !restorer.demand {
                 withheld += 1;
@@ -329,9 +342,9 @@ impl Work<'_> {
     fn comeback(
         &self,
         comeback: &Comeback,
-        assigned: &HashSet<ItemRef>,
-        done: &mut HashSet<ItemRef>,
-    ) -> Option<Candidate> {
+        assigned: &OwnSet<ItemRef>,
+        done: &mut OwnSet<ItemRef>,
+    ) -> Option<Candidate<'static>> {
         let restorer = self.restorer;
         let pairs = restorer.dialect.layout() == Layout::Items;
         let (turn, remembered) = self.alternative(comeback.turn, comeback.alternative)?;
@@ -339,7 +352,7 @@ impl Work<'_> {
             return None;
         }
         let last = *comeback.calls.iter().max()?;
-        let mut missing = Vec::new();
+        let mut missing = Few::default();
         for (index, part) in (0..last).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
             let item = ItemRef::new(comeback.turn, comeback.alternative, index);
             let next = (index + 1..=last).find(|at| !is_whole(&remembered.parts[*at as usize]));
@@ -378,7 +391,7 @@ impl Work<'_> {
         })
     }
 
-    fn put_thoughts_back(&mut self, candidate: Candidate, returning: &mut Returning) {
+    fn put_thoughts_back(&mut self, candidate: Candidate<'_>, has_blank: bool, returning: &mut Returning) {
         let Candidate { turn, alternative, missing, fills, group, .. } = candidate;
         let Some(group) = group else {
             returning.insert((turn, alternative), missing);
@@ -392,13 +405,14 @@ impl Work<'_> {
         let layout = restorer.dialect.layout();
         let items = layout == Layout::Items;
         let mut blank: Vec<usize> = Vec::new();
-        if layout != Layout::Members {
+        if has_blank && layout != Layout::Members {
             let messages = group.kept.iter().map(|(at, _)| history.parts[*at].message);
-            let messages: BTreeSet<usize> = match (items, messages.clone().min(), messages.clone().max()) {
+            let mut messages: Vec<usize> = match (items, messages.clone().min(), messages.clone().max()) {
                 // An item that is left of a thought stands among those that are kept.
                 (true, Some(first), Some(last)) => (restorer.run_starts[first]..=last).collect(),
                 _ => messages.collect(),
             };
+            messages.dedup();
             blank.extend(messages.into_iter().flat_map(|message| history.messages[message].parts.clone()));
             blank.retain(|at| {
                 let taken = self.assigned.contains_key(at) || self.plan.filled.contains(at);
@@ -406,17 +420,15 @@ impl Work<'_> {
             });
             blank.sort_unstable();
         }
-        for index in missing {
+        for &index in missing.iter() {
             let item = ItemRef::new(turn, alternative, index);
             let Some(part) = self.part(&item) else { continue };
             let raw = part.whole.as_deref().unwrap_or_default();
             if restorer.dialect.is_repeated(raw) {
-                let mut by_message: BTreeMap<usize, usize> = BTreeMap::new();
-                for (at, _) in &group.kept {
-                    by_message.entry(history.parts[*at].message).or_insert(*at);
-                }
-                for (message, at) in by_message {
-                    self.pending.push(Pending { message, before: Some(at), item });
+                let message = |(at, _): &(usize, u32)| history.parts[*at].message;
+                for parts in group.kept.chunk_by(|one, other| message(one) == message(other)) {
+                    let pending = parts.first().map(|first| (message(first), Some(first.0)));
+                    self.pending.extend(pending.map(|(message, before)| Pending { message, before, item }));
                 }
                 continue;
             }
@@ -458,7 +470,7 @@ impl Work<'_> {
     /// it.
     ///
     /// <https://platform.claude.com/docs/en/build-with-claude/preserved-thinking>
-    fn keep_chain(&self, candidates: &mut Vec<Candidate>) {
+    fn keep_chain(&self, candidates: &mut Vec<Candidate<'_>>) {
         let mut links = self.links(candidates);
         links.sort_by_key(|link| link.at);
         let mut kept: HashSet<usize> = HashSet::new();
@@ -500,7 +512,7 @@ impl Work<'_> {
         });
     }
 
-    fn links(&self, candidates: &[Candidate]) -> Vec<Link<'_>> {
+    fn links(&self, candidates: &[Candidate<'_>]) -> Vec<Link<'_>> {
         let restorer = self.restorer;
         let state = |turn: TurnId, alternative: u32, part: u32| {
             let part = self.part(&ItemRef::new(turn, alternative, part))?;
@@ -547,7 +559,7 @@ impl Work<'_> {
     }
 
     /// Whether everything before the thoughts of a turn is what it was when the turn was made.
-    fn has_prefix(&self, candidate: &Candidate) -> bool {
+    fn has_prefix(&self, candidate: &Candidate<'_>) -> bool {
         let around = self.restorer.around;
         let Some(turn) = self.turns.get(&candidate.turn) else { return false };
         let tools = turn.premise().and_then(|premise| premise.tools);
