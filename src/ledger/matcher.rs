@@ -163,6 +163,20 @@ struct Kept {
     whole: OwnMap<(usize, usize), bool>,
 }
 
+/// The messages whose turn is known, and that turn. They are put in order when something hangs on it.
+#[derive(Default)]
+struct Known {
+    in_order: BTreeMap<usize, usize>,
+    found: Vec<(usize, usize)>,
+}
+
+impl Known {
+    fn in_order(&mut self) -> &BTreeMap<usize, usize> {
+        self.in_order.extend(self.found.drain(..));
+        &self.in_order
+    }
+}
+
 /// Assigns remembered parts to places; each part to at most one.
 pub(crate) struct Matcher<'a> {
     turns: Vec<&'a Arc<Turn>>,
@@ -173,8 +187,7 @@ pub(crate) struct Matcher<'a> {
     ids: OnceCell<HashMap<&'a str, (u32, &'a TurnPart)>>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: OwnMap<usize, u32>,
-    /// The messages whose turn is known, and that turn.
-    known: BTreeMap<usize, usize>,
+    known: RefCell<Known>,
     /// What stands in the run that was looked at last, and of which turns all that is visible stands in a run.
     kept: RefCell<Kept>,
     /// How many units may still be hashed to find out which equal parts belong to which neighbours.
@@ -194,7 +207,7 @@ impl<'a> Matcher<'a> {
             used: OwnSet::default(),
             ids: OnceCell::new(),
             chosen: OwnMap::default(),
-            known: BTreeMap::new(),
+            known: RefCell::default(),
             kept: RefCell::default(),
             budget: MAX_CONTINUED,
         }
@@ -236,6 +249,9 @@ impl<'a> Matcher<'a> {
     pub(crate) fn assign(&mut self, places: &[Place<'_>]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Unknown; places.len()];
         self.kept.take();
+        self.used.reserve(places.len());
+        self.known.get_mut().found.reserve(places.len());
+        self.chosen.reserve(places.len().min(self.turns.len()));
         let mut buckets = self.fill(places);
         self.choose_alternatives(&buckets);
         // The order of the places keeps the result the same on every run. What has an id tells whose neighbour the
@@ -333,7 +349,7 @@ impl<'a> Matcher<'a> {
     }
 
     fn take(&mut self, places: &[Place<'_>], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
-        self.known.insert(places[place].starts[0], candidate.turn);
+        self.known.get_mut().found.push((places[place].starts[0], candidate.turn));
         self.used.insert((candidate.turn, candidate.alternative, candidate.part));
         self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
         let turn = self.turns[candidate.turn].id();
@@ -524,7 +540,7 @@ impl<'a> Matcher<'a> {
             by_turn.entry(candidate.turn).or_default().push(*candidate);
         }
         for at in open {
-            let turn = self.known.get(&places[*at].starts[0]);
+            let turn = self.known.get_mut().in_order().get(&places[*at].starts[0]);
             if let Some(candidate) = turn.and_then(|turn| by_turn.get_mut(turn)?.pop()) {
                 self.take(places, *at, &candidate, outcomes);
             }
@@ -617,7 +633,7 @@ impl<'a> Matcher<'a> {
     /// which all is there, if there are such.
     fn newest(&self, places: &[Place<'_>], open: &[usize], candidates: &[Candidate]) -> Vec<(usize, Candidate)> {
         let Some(start) = open.first().map(|at| places[*at].starts[0]) else { return Vec::new() };
-        let beside = self.known.get(&start).copied();
+        let beside = self.known.borrow_mut().in_order().get(&start).copied();
         let several = candidates.iter().any(|candidate| candidate.turn != candidates[0].turn);
         let newest = candidates.iter().max_by_key(|candidate| {
             let whole = several && self.is_kept_whole(places, start, candidate);
@@ -666,18 +682,18 @@ impl<'a> Matcher<'a> {
             if group.iter().any(|place| matches!(outcomes[*place], Outcome::Found(_))) {
                 continue;
             }
-            let neighbour =
-                if behind { self.known.range(start + 1..).next() } else { self.known.range(..start).next_back() };
-            let Some((message, turn)) = neighbour else { continue };
-            let context = self.turns[*turn].context();
-            let Some(depth) = (context.depth() as usize + around.depth(*start)).checked_sub(around.depth(*message))
+            let known = self.known.get_mut().in_order();
+            let neighbour = if behind { known.range(start + 1..).next() } else { known.range(..start).next_back() };
+            let Some((message, turn)) = neighbour.map(|(message, turn)| (*message, *turn)) else { continue };
+            let context = self.turns[turn].context();
+            let Some(depth) = (context.depth() as usize + around.depth(*start)).checked_sub(around.depth(message))
             else {
                 continue;
             };
-            let length = around.depth(*message).abs_diff(around.depth(*start));
+            let length = around.depth(message).abs_diff(around.depth(*start));
             let Some(left) = self.budget.checked_sub(length) else { return };
             self.budget = left;
-            let ahead = (!behind).then(|| around.continued(context.before(), *message, *start));
+            let ahead = (!behind).then(|| around.continued(context.before(), message, *start));
             let mut proven = Vec::new();
             for candidate in by_depth.get(&depth).into_iter().flatten().rev() {
                 let before = self.turns[candidate.turn].context().before();
@@ -686,7 +702,7 @@ impl<'a> Matcher<'a> {
                     None => {
                         let Some(left) = self.budget.checked_sub(length) else { return };
                         self.budget = left;
-                        around.continued(before, *start, *message) == context.before()
+                        around.continued(before, *start, message) == context.before()
                     }
                 };
                 if fits && self.is_free(candidate) {

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::{HeaderMap, header::HOST, request::Parts, uri::Authority};
 
@@ -136,7 +136,7 @@ fn provider(parts: &Parts) -> Provider {
     let Some(authority) = authority else {
         return Provider::Unknown;
     };
-    let host = authority.host().to_ascii_lowercase();
+    let host = lowercase(authority.host());
     let host = host.strip_suffix('.').unwrap_or(&host);
     if host.is_empty() {
         return Provider::Unknown;
@@ -166,6 +166,14 @@ fn provider(parts: &Parts) -> Provider {
     match authority.port_u16() {
         Some(port) if !is_default(port) => Provider::Host(format!("{host}:{port}")),
         _ => Provider::Host(host.to_owned()),
+    }
+}
+
+/// Almost all hosts are written in lower case.
+fn lowercase(host: &str) -> Cow<'_, str> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
     }
 }
 

@@ -31,6 +31,13 @@ impl Gaps {
 /// some clients make a message of every event.
 fn targets(history: &History<'_>) -> Vec<Range<usize>> {
     let mut targets = Vec::new();
+    let mut push = |target: Range<usize>| {
+        if targets.is_empty() {
+            // Where one lacks state, most do.
+            targets.reserve_exact(history.parts.len() - target.start);
+        }
+        targets.push(target);
+    };
     let is_model = |part: usize| history.messages[history.parts[part].message].author == Author::Model;
     let mut at = 0;
     while at < history.parts.len() {
@@ -41,7 +48,7 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
         }
         if part.text().is_none() {
             if part.slot.is_missing() && part.remembered_kind().is_some() {
-                targets.push(start..at);
+                push(start..at);
             }
             continue;
         }
@@ -53,7 +60,7 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
             at += 1;
         }
         if lacks_state(history, &(start..at)) {
-            targets.push(start..at);
+            push(start..at);
         }
     }
     targets

@@ -31,7 +31,10 @@ impl Work<'_> {
             let end = history.messages[pending.message].parts.end;
             (pending.message, pending.before.unwrap_or(end))
         };
-        let mut turns: OwnMap<(TurnId, u32), usize> = OwnMap::default();
+        let count = self.pending.len();
+        self.plan.edits.reserve_exact(count);
+        self.nths.reserve(count);
+        let mut turns: OwnMap<(TurnId, u32), usize> = OwnMap::with_capacity_and_hasher(count, Default::default());
         for pending in &self.pending {
             let next = turns.len();
             turns.entry((pending.item.turn, pending.item.alternative)).or_insert(next);
@@ -39,6 +42,9 @@ impl Work<'_> {
         let turn = |pending: &Pending| turns.get(&(pending.item.turn, pending.item.alternative)).copied();
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_cached_key(|pending| (place(pending), turn(pending), pending.item.part));
+        if self.restorer.dialect.layout() == Layout::Parts {
+            self.plan.inserted.parts.reserve(count);
+        }
         // Where the parts of a turn depend on each other, they come and go together.
         let together = self.restorer.dialect.goes_together();
         let mut rest = &pending[..];

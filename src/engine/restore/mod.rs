@@ -368,7 +368,8 @@ impl<'a> Work<'a> {
             let kind = history.parts[target.start].remembered_kind();
             kind.is_some_and(|kind| worth_matching.contains(&kind))
         };
-        let targets: Vec<_> = self.restorer.gaps.targets.iter().filter(is_worth).cloned().collect();
+        let mut targets = Vec::with_capacity(self.restorer.gaps.targets.len());
+        targets.extend(self.restorer.gaps.targets.iter().filter(is_worth).cloned());
         let in_pieces = |target: &Range<usize>| target.len() > 1;
         if !targets.iter().any(in_pieces) {
             self.by_pieces(matcher, targets);
@@ -401,11 +402,17 @@ impl<'a> Work<'a> {
             let held = |target: &Range<usize>| {
                 restorer.history.parts[target.clone()].iter().any(|part| !part.slot.is_missing())
             };
-            let (mut later, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(held);
-            let (targets, places): (Vec<_>, Vec<_>) = whole
-                .into_iter()
-                .filter_map(|target| restorer.place(&target, matcher).map(|place| (target, place)))
-                .unzip();
+            let mut later = Vec::new();
+            let (mut targets, mut places) = (Vec::with_capacity(open.len()), Vec::with_capacity(open.len()));
+            for target in open {
+                if held(&target) {
+                    later.push(target);
+                } else if let Some(place) = restorer.place(&target, matcher) {
+                    targets.push(target);
+                    places.push(place);
+                }
+            }
+            self.assigned.reserve(targets.len());
             for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
                 match outcome {
                     Outcome::Found(item) => self.assign(&target, item),

@@ -109,7 +109,10 @@ impl Work<'_> {
         let mut candidates = Vec::new();
         let mut done = OwnSet::default();
         let (mut kept, mut there) = (Vec::new(), Vec::new());
-        for group in self.groups(&mut kept) {
+        let groups = self.groups(&mut kept);
+        candidates.reserve_exact(groups.len());
+        done.reserve(groups.len());
+        for group in groups {
             let fills = group.kept.iter().filter_map(|(at, _)| Some((*at, *fills.get(at)?))).collect();
             // Calls come back before their outputs, whatever of their turn stands behind those.
             let joins = |comeback: &&&Comeback| {
@@ -132,6 +135,7 @@ impl Work<'_> {
             self.keep_chain(&mut candidates);
         }
         let has_blank = restorer.history.parts.iter().any(is_blank_thought);
+        self.pending.reserve_exact(candidates.len());
         let mut returning = Returning::new();
         for candidate in candidates {
             self.put_thoughts_back(candidate, has_blank, &mut returning);
@@ -143,9 +147,10 @@ impl Work<'_> {
     fn groups<'k>(&self, kept: &'k mut Vec<(usize, u32)>) -> Vec<Group<'k>> {
         let history = self.restorer.history;
         let items = self.restorer.dialect.layout() == Layout::Items;
-        let mut groups: Vec<Group<'k>> = Vec::new();
-        let mut starts = Vec::new();
-        kept.reserve(self.assigned.len());
+        let turns = self.turns.len().min(self.assigned.len());
+        let mut groups: Vec<Group<'k>> = Vec::with_capacity(turns);
+        let mut starts = Vec::with_capacity(turns);
+        kept.reserve_exact(self.assigned.len());
         let (mut run, mut last, mut own_before) = (None, None, false);
         for (message, held) in history.messages.iter().enumerate() {
             let parts = || held.parts.clone();
