@@ -1,10 +1,7 @@
 //! What surrounds the parts of a history: one pass that hashes all of it, made only when something
 //! hangs on it, and once for each turn that is remembered.
 
-use std::{
-    cell::OnceCell,
-    collections::{HashMap, HashSet},
-};
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap};
 
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, Payload, Slot},
@@ -158,7 +155,8 @@ pub(crate) struct Around<'a> {
     pub(crate) survey: &'a OnceCell<Survey>,
     pub(crate) key: &'a HashKey,
     held: OnceCell<HashMap<u64, Few<usize>>>,
-    named: OnceCell<HashSet<Box<[u8]>>>,
+    /// The parts that have an id, in the order of their ids.
+    named: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Around<'a> {
@@ -178,7 +176,8 @@ impl<'a> Around<'a> {
 
     /// What may have preceded the call of this output: what precedes the output, or one of those right
     /// before it, for parallel calls are answered together, in one message or in one each.
-    pub(crate) fn answered_at(&self, output: usize) -> Vec<Context> {
+    /// These are the units before which it may have stood.
+    pub(crate) fn answered_at(&self, output: usize) -> Vec<usize> {
         let message = self.history.parts[output].message;
         let answers = |message: &&Message| {
             let parts = &self.history.parts[message.parts.clone()];
@@ -206,20 +205,38 @@ impl<'a> Around<'a> {
         // The first of them, and the nearest.
         let nearest = units.len().saturating_sub(MAX_PARALLEL).max(1);
         units.drain(1..nearest);
-        units.into_iter().map(|at| self.survey().trace.context(at)).collect()
+        units
+    }
+
+    /// The fingerprint of everything before a unit.
+    pub(crate) fn before_unit(&self, unit: usize) -> Anchor {
+        self.survey().trace.before(unit)
+    }
+
+    /// The fingerprint of the 2^`level` units before a unit, if there are as many.
+    pub(crate) fn window_before(&self, unit: usize, level: usize) -> Option<u64> {
+        self.survey().trace.window(unit, level)
     }
 
     /// Whether a thought, or a part that only this protocol has, has this id already. What is left of a thought does
     /// not count: there is room for it.
     pub(crate) fn names(&self, id: &str) -> bool {
         let named = self.named.get_or_init(|| {
-            let named = |part: &&Part<'_>| {
-                matches!(part.kind, PartKind::Thought | PartKind::Native | PartKind::Other) && !is_blank_thought(part)
+            let named = |part: &Part<'_>| {
+                matches!(part.kind, PartKind::Thought | PartKind::Native | PartKind::Other)
+                    && part.id.is_some()
+                    && !is_blank_thought(part)
             };
-            let parts = self.history.parts.iter().filter(named);
-            parts.filter_map(|part| Some(part.id.as_ref()?.decode().into())).collect()
+            let parts = self.history.parts.iter().enumerate();
+            let mut parts: Vec<usize> = parts.filter(|(_, part)| named(part)).map(|(at, _)| at).collect();
+            parts.sort_unstable_by(|one, other| self.id(*one).cmp(&self.id(*other)));
+            parts
         });
-        named.contains(id.as_bytes())
+        named.binary_search_by(|at| self.id(*at).as_deref().cmp(&Some(id.as_bytes()))).is_ok()
+    }
+
+    fn id(&self, part: usize) -> Option<Cow<'_, [u8]>> {
+        self.history.parts[part].id.map(|id| id.decode())
     }
 
     /// The states that the client sent, by a digest that equal values share.

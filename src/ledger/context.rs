@@ -84,8 +84,12 @@ pub(crate) struct Trace {
 const PRIME: u64 = (1 << 61) - 1;
 
 fn multiply(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b) % u128::from(PRIME);
-    u64::try_from(product).unwrap_or_default()
+    let product = u128::from(a) * u128::from(b);
+    // 2^61 is 1 to this modulus, so what stands above counts as what stands below.
+    let low = u64::try_from(product & u128::from(PRIME)).unwrap_or_default();
+    let high = u64::try_from(product >> 61).unwrap_or_default();
+    let sum = low + high;
+    if sum >= PRIME { sum - PRIME } else { sum }
 }
 
 fn number(anchor: &Anchor) -> u64 {
@@ -172,6 +176,18 @@ mod tests {
             trace.push(fingerprint::bytes(&key, Tag::Other, &[*unit]));
         }
         trace
+    }
+
+    #[test]
+    fn products_are_reduced_as_by_division() {
+        let mut value = 1;
+        for (a, b) in [(0, 7), (PRIME - 1, PRIME - 1), (PRIME - 1, 2), (1 << 60, 1 << 60), (1 << 60, 3), (PRIME - 1, 1)]
+        {
+            value = multiply(value + a % 5, a.max(1));
+            for (a, b) in [(a, b), (value, b), (value, value)] {
+                assert_eq!(u128::from(multiply(a, b)), u128::from(a) * u128::from(b) % u128::from(PRIME), "{a} {b}");
+            }
+        }
     }
 
     #[test]

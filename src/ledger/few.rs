@@ -25,6 +25,14 @@ impl<T> Few<T> {
             }
         };
     }
+
+    /// Takes out the element at this position, which there has to be; the last one takes its place.
+    pub(crate) fn swap_remove(&mut self, at: usize) {
+        match self {
+            Self::List(list) => drop(list.swap_remove(at)),
+            Self::One(_) => *self = Self::default(),
+        }
+    }
 }
 
 impl<T> FromIterator<T> for Few<T> {

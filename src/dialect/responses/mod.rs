@@ -125,7 +125,7 @@ impl Dialect for Responses {
             if part.kind == Kind::Thought {
                 fitted.push(fit(history, part.raw, is_named)?);
             } else {
-                is_named = Reduced::read(part.raw)?.has_id;
+                is_named = has_id(part.raw)?;
                 fitted.push(part.raw.clone());
             }
         }
@@ -164,8 +164,20 @@ fn is_named(body: &[u8], history: &History<'_>, message: usize) -> bool {
         matches!(parts, [part] if part.kind == PartKind::Thought)
     };
     let next = messages.find(|message| !is_thought(message));
-    let next = next.and_then(|message| Reduced::read(body.get(message.span.clone())?));
-    next.is_some_and(|item| item.has_id)
+    let next = next.and_then(|message| has_id(body.get(message.span.clone())?));
+    next.unwrap_or_default()
+}
+
+/// Whether a raw item has an id; an empty one is none.
+fn has_id(raw: &[u8]) -> Option<bool> {
+    let mut has_id = false;
+    let item = Cursor::new(raw).object::<Unreadable>(|cursor, key| {
+        if key.is("id") && cursor.peek() == Some(b'"') {
+            has_id = !cursor.string()?.0.is_empty();
+        }
+        Ok(())
+    });
+    item.is_ok().then_some(has_id)
 }
 
 /// A reasoning item as it may stand before an item that has an id or has none; `None` if it may not.

@@ -1,6 +1,6 @@
 //! The calls that the client dropped while it kept their outputs.
 
-use super::{whole::Comeback, *};
+use super::{whole::Comeback, without_id::Calls, *};
 
 /// A message, a part of it, and which part of a turn that is.
 type Sibling = (usize, usize, u32);
@@ -84,7 +84,7 @@ impl Work<'_> {
             return Vec::new();
         }
         let mut by_id: HashMap<&str, (usize, u32, u32, &TurnPart)> = HashMap::new();
-        let mut by_name: HashMap<&str, Vec<(usize, u32, u32)>> = HashMap::new();
+        let mut by_name: HashMap<&str, Calls> = HashMap::new();
         let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
         for (at, turn) in ledger.turns().enumerate() {
             for (alternative, parts) in (0..).zip(turn.alternatives()) {
@@ -98,7 +98,7 @@ impl Work<'_> {
                     if let Some(id) = &remembered.id {
                         by_id.insert(id, (at, alternative, part, remembered));
                     } else if let Some(name) = &remembered.name {
-                        by_name.entry(name).or_default().push((at, alternative, part));
+                        by_name.entry(name).or_default().add((at, alternative, part), turn, self.restorer);
                     }
                 }
             }
@@ -124,11 +124,10 @@ impl Work<'_> {
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
                 let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
-                let places = || self.restorer.around.answered_at(*output);
                 // What was kept of its turn was proven by what precedes it.
-                let kept = || self.turns_before(part.message).contains(&(turns[*turn].id(), *alternative));
-                let proven =
-                    !strict || is_native(id, called) || kept() || self.neighbours_agree(turns[*turn], &places());
+                let kept = || self.stands_before(part.message, &(turns[*turn].id(), *alternative));
+                let made = || self.was_made_at(turns[*turn], &self.restorer.around.answered_at(*output));
+                let proven = !strict || is_native(id, called) || kept() || made();
                 if agrees && matcher.count_of(id) == 1 && proven {
                     found.push((*turn, *alternative, *call, *output));
                 }
@@ -138,50 +137,17 @@ impl Work<'_> {
                 without_id.push((*output, name.to_owned()));
             }
         }
-        // Everything that precedes an output decides first, then what stands near those that remain.
-        let mut used = HashSet::new();
-        for whole in [true, false] {
-            without_id.retain(|(output, name)| {
-                let places = self.restorer.around.answered_at(*output);
-                let beside = self.turns_before(history.parts[*output].message);
-                let fits = |(turn, alternative, _): &(usize, u32, u32)| match whole {
-                    true => {
-                        beside.contains(&(turns[*turn].id(), *alternative)) || self.was_made_at(turns[*turn], &places)
-                    }
-                    false => self.neighbours_agree(turns[*turn], &places),
-                };
-                let calls = by_name.get(&**name).into_iter().flatten();
-                let (completed, provisional): (Vec<&(usize, u32, u32)>, Vec<_>) = calls
-                    .filter(|call| fits(call) && !used.contains(*call))
-                    .partition(|(turn, ..)| !turns[*turn].is_provisional());
-                let calls = if completed.is_empty() { provisional } else { completed };
-                let &[call] = calls.as_slice() else { return true };
-                used.insert(*call);
-                found.push((call.0, call.1, call.2, *output));
-                false
-            });
-        }
+        let without_id = self.find_without_id(without_id, by_name);
+        found.extend(
+            without_id.into_iter().map(|((turn, alternative, call), output)| (turn, alternative, call, output)),
+        );
         found
     }
 
     /// Whether everything before a turn stands at one of these places.
-    fn was_made_at(&self, turn: &Turn, places: &[Context]) -> bool {
-        let named = self.restorer.strictness == Strictness::Known;
-        let mut places = places.iter().filter(|place| named || place.system() == turn.context().system());
-        places.any(|place| place.before() == turn.context().before())
-    }
-
-    /// Whether a turn was made at one of these places, as far as the session lets that be told.
-    fn neighbours_agree(&self, turn: &Turn, places: &[Context]) -> bool {
-        if self.restorer.strictness == Strictness::Strict || self.was_made_at(turn, places) {
-            return self.was_made_at(turn, places);
-        }
-        let windows = turn.context().windows();
-        places.iter().any(|place| {
-            let level = windows.len().min((place.depth() + 1).ilog2() as usize);
-            let Some(level) = level.checked_sub(1) else { return false };
-            windows.get(level) == place.windows().get(level)
-        })
+    fn was_made_at(&self, turn: &Turn, places: &[usize]) -> bool {
+        let (around, context) = (self.restorer.around, turn.context());
+        around.system() == context.system() && places.iter().any(|unit| around.before_unit(*unit) == context.before())
     }
 
     pub(super) fn comes_back(&self, dropped: &Dropped) -> Comeback {
@@ -280,11 +246,22 @@ impl Work<'_> {
         }
     }
 
-    /// The turns of which something stands in the messages that this output may answer.
-    fn turns_before(&self, output: usize) -> HashSet<(TurnId, u32)> {
-        let messages = &self.restorer.history.messages[self.answered(output)];
+    /// The answers of which something stands in these messages, one after the other.
+    fn standing_in(&self, messages: Range<usize>) -> impl Iterator<Item = (TurnId, u32)> {
+        let messages = &self.restorer.history.messages[messages];
         let parts = messages.iter().flat_map(|message| message.parts.clone());
-        parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative)).collect()
+        parts.filter_map(|part| self.assigned.get(&part)).map(|item| (item.turn, item.alternative))
+    }
+
+    /// The answers of which something stands in these messages.
+    pub(super) fn turns_in(&self, messages: Range<usize>) -> Vec<(TurnId, u32)> {
+        let mut seen: OwnSet<(TurnId, u32)> = OwnSet::default();
+        self.standing_in(messages).filter(|answer| seen.insert(*answer)).collect()
+    }
+
+    /// Whether something of an answer stands in the messages that this output may answer.
+    fn stands_before(&self, output: usize, answer: &(TurnId, u32)) -> bool {
+        self.standing_in(self.answered(output)).any(|standing| standing == *answer)
     }
 
     /// The parts of the model's messages before an output that belong to a turn, with their messages and

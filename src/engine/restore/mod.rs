@@ -5,6 +5,7 @@ mod gaps;
 mod insert;
 mod order;
 mod whole;
+mod without_id;
 
 use std::{
     borrow::Cow,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole},
     ledger::{
-        Anchor, Context, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Anchor, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         few::Few,
         fingerprint::{Running, Tag},
         matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
