@@ -163,6 +163,32 @@ async fn trailers_of_a_request_arrive_with_the_body_as_it_came() {
     assert_eq!(layer.engine().counters().get(Event::Learned), 1);
 }
 
+/// Trailers of a response stand behind its body: of an answer that is observed, and of a refusal that is given back
+/// after a second attempt.
+#[tokio::test]
+async fn trailers_of_a_response_arrive_over_either_protocol() {
+    for http2 in [false, true] {
+        let server = Server::default();
+        let address = server
+            .start(|number| async move {
+                let (status, text) = if number == 0 { (200, document()) } else { (400, error(400, INVALID)) };
+                let body = Scripted::new([Step::Data(text.into()), Step::Trailers(trailers())]);
+                Response::builder().status(status).header("trailer", "x-trailer").body(body).unwrap()
+            })
+            .await;
+        let (layer, client) = client::<Full<Bytes>>(http2);
+        for (body, status) in [(QUESTION, 200), (FOLLOW_UP, 400)] {
+            let request = post(&uri(address)).header("te", "trailers").body(Full::from(body)).unwrap();
+            let response = timeout(SOON, client.clone().oneshot(request)).await.unwrap().unwrap();
+            assert_eq!(response.status(), status);
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.trailers(), Some(&trailers()), "http2: {http2}, {status}");
+        }
+        assert_eq!(layer.engine().counters().get(Event::Learned), 1);
+        assert_eq!(server.arrived().len(), 3, "the refusal had a second attempt");
+    }
+}
+
 /// The connection of the first attempt makes the second, once the refusal was read to its end.
 #[tokio::test]
 async fn a_second_attempt_reuses_the_connection() {
