@@ -305,6 +305,7 @@ impl Draft {
         ledger: Option<&Ledger>,
     ) -> Plan {
         let empty = Ledger::new();
+        let bound = self.is_bound();
         let around = Around::new(self.watch.dialect, &self.original, history, survey, self.key());
         let restorer = Restorer {
             dialect: self.watch.dialect,
@@ -318,8 +319,8 @@ impl Draft {
             refused: &self.refused,
             sentinel: self.sentinel(self.wanted),
             demand: self.demand,
-            bound: self.is_bound(),
-            tools: self.bound_tools(history),
+            bound,
+            tools: if bound { self.bound_tools(history) } else { None },
         };
         restorer.plan(ledger.unwrap_or(&empty))
     }

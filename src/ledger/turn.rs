@@ -220,6 +220,9 @@ impl Turn {
     #[must_use]
     pub fn new(id: TurnId, context: Context, mut alternatives: Vec<Alternative>, provisional: bool) -> Self {
         alternatives.sort_by_key(|alternative| alternative.index);
+        // It is held for long.
+        alternatives.shrink_to_fit();
+        alternatives.iter_mut().for_each(|alternative| alternative.parts.shrink_to_fit());
         let parts = || alternatives.iter().flat_map(|alternative| &alternative.parts);
         let items = parts().map(TurnPart::items).sum();
         let bytes = size_of::<Self>()

@@ -24,23 +24,22 @@ pub(super) fn binds_account(model: &str) -> bool {
 }
 
 fn find(model: &str) -> Option<bool> {
-    let name = family(model)?;
-    BOUND.iter().find(|(bound, _)| *bound == name).map(|(_, account)| *account)
+    BOUND.iter().find(|(bound, _)| is_of_family(model, bound)).map(|(_, account)| *account)
 }
 
-/// The name of a model without what platforms put around it: the publisher and the region before it, a date or a
-/// version behind it. Some relays write `5.5` for `5-5`.
-fn family(model: &str) -> Option<String> {
-    let model = model.to_ascii_lowercase();
-    let name = &model[model.find("claude-")?..];
-    let name = name.split(['@', ':', '[', '/']).next()?.replace('.', "-");
-    let mut words: Vec<&str> = name.split('-').collect();
-    let is_version = |word: &str| word.strip_prefix('v').is_some_and(|number| number.parse::<u8>().is_ok());
+/// Whether a model is this one, without what platforms put around it: the publisher and the region before it, a date
+/// or a version behind it. Some relays write `5.5` for `5-5`.
+fn is_of_family(model: &str, family: &str) -> bool {
+    const MAKER: &[u8] = b"claude-";
+    let start = model.as_bytes().windows(MAKER.len()).position(|bytes| bytes.eq_ignore_ascii_case(MAKER));
+    let name = start.and_then(|start| model[start..].split(['@', ':', '[', '/']).next()).unwrap_or_default();
+    let Some((name, rest)) = name.split_at_checked(family.len()) else { return false };
+    let is_same = |(one, other): (u8, u8)| one.eq_ignore_ascii_case(&other) || (one == b'.' && other == b'-');
+    let is_version = |word: &str| word.strip_prefix(['v', 'V']).is_some_and(|number| number.parse::<u8>().is_ok());
     let is_date = |word: &str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_digit());
-    while words.last().is_some_and(|word| is_version(word) || is_date(word) || *word == "latest") {
-        words.pop();
-    }
-    Some(words.join("-"))
+    let is_added = |word: &str| is_version(word) || is_date(word) || word.eq_ignore_ascii_case("latest");
+    let mut words = rest.split(['-', '.']);
+    name.bytes().zip(family.bytes()).all(is_same) && words.next() == Some("") && words.all(is_added)
 }
 
 #[cfg(test)]
@@ -58,12 +57,20 @@ mod tests {
             "anthropic/claude-sonnet-5.5",
             "us.anthropic.claude-sonnet-5-5-20260901-v1:0",
             "publishers/anthropic/models/claude-sonnet-5-5",
+            "Claude-Sonnet-5-5-V2:0",
         ] {
             assert!(is_bound(name) && binds_account(name), "{name}");
         }
         assert!(is_bound("claude-opus-5-5") && !binds_account("claude-opus-5-5"));
         assert!(is_bound("claude-fable-5-1-20260801"));
-        for name in ["claude-sonnet-5", "claude-sonnet-4-5-20250929", "claude-opus-5", "claude-haiku-4-5", "gpt-5-5"] {
+        for name in [
+            "claude-sonnet-5",
+            "claude-sonnet-4-5-20250929",
+            "claude-opus-5",
+            "claude-haiku-4-5",
+            "claude-opus-5-55",
+            "gpt-5-5",
+        ] {
             assert!(!is_bound(name) && !binds_account(name), "{name}");
         }
     }

@@ -190,7 +190,7 @@ pub(crate) struct Restorer<'a> {
     pub(crate) demand: bool,
     /// The provider looks at what precedes a thought.
     pub(crate) bound: bool,
-    /// What of the tools it looks at.
+    /// What of the tools it looks at, if it does.
     pub(crate) tools: Option<Anchor>,
 }
 
