@@ -189,7 +189,9 @@ impl<'a> Around<'a> {
         let first = message - before.take(MAX_ANSWERS).take_while(answers).count();
         let start = self.history.messages[first].parts.start;
         let mut at = self.survey().start(first);
-        let (mut units, mut in_text) = (vec![at], false);
+        let mut units = Vec::with_capacity(output - start + 1);
+        units.push(at);
+        let mut in_text = false;
         for part in &self.history.parts[start..output] {
             let is_text = part.text().is_some();
             if is_text && (part.kind == PartKind::Thought || part.is_empty_text()) {

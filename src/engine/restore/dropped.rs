@@ -114,8 +114,7 @@ impl Work<'_> {
         for output in orphans {
             let part = &history.parts[*output];
             let id = part.id.map(|id| id.decode()).filter(|id| !id.is_empty());
-            let name = part.name.map(|name| name.decode());
-            let name = name.as_deref().filter(|name| !is_placeholder_name(name));
+            let name = part.name.map(|name| name.decode()).filter(|name| !is_placeholder_name(name));
             if let Some(id) = id {
                 if present.contains(&*id) {
                     continue;
@@ -123,7 +122,7 @@ impl Work<'_> {
                 let Ok(id) = std::str::from_utf8(&id) else { continue };
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
                 let called = remembered.name.as_deref();
-                let agrees = name.is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
+                let agrees = name.as_deref().is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
                 // What was kept of its turn was proven by what precedes it.
                 let kept = || self.stands_before(part.message, &(turns[*turn].id(), *alternative));
                 let made = || self.was_made_at(turns[*turn], &self.restorer.around.answered_at(*output));
@@ -133,9 +132,11 @@ impl Work<'_> {
                 }
                 continue;
             }
-            if let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) {
-                without_id.push((*output, name.to_owned()));
-            }
+            let name = name.and_then(|name| match name {
+                Cow::Borrowed(name) => std::str::from_utf8(name).ok().map(Cow::Borrowed),
+                Cow::Owned(name) => String::from_utf8(name).ok().map(Cow::Owned),
+            });
+            without_id.extend(name.map(|name| (*output, name)));
         }
         let without_id = self.find_without_id(without_id, by_name);
         found.extend(

@@ -107,7 +107,7 @@ impl Work<'_> {
     /// first, then those before which as much is the same as the turn and the history show.
     pub(super) fn find_without_id(
         &self,
-        mut outputs: Vec<(usize, String)>,
+        mut outputs: Vec<(usize, Cow<'_, str>)>,
         mut by_name: HashMap<&str, Calls>,
     ) -> Vec<(Call, usize)> {
         let (history, around) = (self.restorer.history, self.restorer.around);
