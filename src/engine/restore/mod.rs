@@ -608,6 +608,22 @@ mod tests {
         assert_eq!(upstream, json!([ask("look"), aside, output]));
     }
 
+    /// Rules 2 and 6: two calls of a turn fit an output, and one of a later turn does so less well.
+    #[tokio::test]
+    async fn a_later_call_does_not_decide_between_two_that_an_output_may_answer() {
+        let call = |name: &str| json!({"functionCall": {"name": name, "args": {}}});
+        let output = |name: &str| json!({"functionResponse": {"name": name, "response": {"ok": 0}}});
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("go")]), json!([call("cat"), call("ls"), {"text": "sure, "}, call("ls")])).await;
+        let kept = json!({"role": "model", "parts": [{"text": "sure, "}]});
+        let outputs = json!({"role": "user", "parts": [output("cat"), output("ls"), output("ls")]});
+        let before = talk.send(json!([ask("go"), kept, outputs]), json!([call("ls")])).await;
+        let last = json!({"role": "user", "parts": [output("ls")]});
+        let after = talk.send(json!([ask("go"), kept, outputs, last]), json!([{"text": "fine"}])).await;
+        let before = before.as_array().unwrap();
+        assert_eq!(&after.as_array().unwrap()[..before.len()], &before[..]);
+    }
+
     /// Rule 6: absent and empty arguments are the same, for the tools of the provider too.
     #[tokio::test]
     async fn a_server_tool_call_is_the_same_with_empty_arguments() {

@@ -118,14 +118,13 @@ impl Work<'_> {
             outputs.retain(|(output, name)| {
                 let Some(calls) = by_name.get_mut(&**name) else { return false };
                 let mut choice = Choice::default();
-                if whole {
-                    let answered = self.answered(history.parts[*output].message);
-                    if answered != beside.0 {
-                        beside = (answered.clone(), self.turns_in(answered));
-                    }
-                    for turn in &beside.1 {
-                        choice.offer(calls.by_turn.get_mut(turn), &used);
-                    }
+                let answered = self.answered(history.parts[*output].message);
+                if answered != beside.0 {
+                    beside = (answered.clone(), self.turns_in(answered));
+                }
+                // What is left open between these is not decided by what fits less well.
+                for turn in &beside.1 {
+                    choice.offer(calls.by_turn.get_mut(turn), &used);
                 }
                 for unit in around.answered_at(*output) {
                     if calls.barren.contains(&unit) {
