@@ -203,6 +203,17 @@ impl Premise {
     }
 }
 
+/// The list in a place of its size. To shrink it where it is would leave holes among what is held, in which the next
+/// turns are scattered.
+fn exact<T>(list: Vec<T>) -> Vec<T> {
+    if list.len() == list.capacity() {
+        return list;
+    }
+    let mut exact = Vec::with_capacity(list.len());
+    exact.extend(list);
+    exact
+}
+
 /// One observed model response: its opaque items, in order, with what the client will still have of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
@@ -221,8 +232,10 @@ impl Turn {
     pub fn new(id: TurnId, context: Context, mut alternatives: Vec<Alternative>, provisional: bool) -> Self {
         alternatives.sort_by_key(|alternative| alternative.index);
         // It is held for long.
-        alternatives.shrink_to_fit();
-        alternatives.iter_mut().for_each(|alternative| alternative.parts.shrink_to_fit());
+        alternatives
+            .iter_mut()
+            .for_each(|alternative| alternative.parts = exact(std::mem::take(&mut alternative.parts)));
+        let alternatives = exact(alternatives);
         let parts = || alternatives.iter().flat_map(|alternative| &alternative.parts);
         let items = parts().map(TurnPart::items).sum();
         let bytes = size_of::<Self>()
