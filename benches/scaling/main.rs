@@ -582,16 +582,13 @@ fn adversarial(findings: &mut Findings, quick: bool) {
         (Dialect::ALL[2], "adversarial-responses", "Slow bodies of Responses"),
         (Dialect::ALL[3], "adversarial-chat", "Slow bodies of chat completions"),
     ] {
-        // That one costs as much as the ledger has turns for each output: `instructions` watches it.
-        let attacks =
-            attack::attacks(dialect).into_iter().filter(|attack| attack.name != "outputs that answer nothing");
         let mut cases = Vec::new();
         for turns in [10, 40, 160, 640] {
             let talk = Talk::new(dialect, turns, 0);
             let body = talk.body(0..turns, |_| false);
             cases.push(restoring("ordinary", body.len(), dialect, talk.taught(turns), body, None));
         }
-        for attack::Attack { name: attack, sizes: [_, large], make } in attacks {
+        for attack::Attack { name: attack, sizes: [_, large], make } in attack::attacks(dialect) {
             for size in sizes([large / 64, large / 16, large / 4, large], quick) {
                 let engine = talk::engine();
                 let body = make(size.max(1), &engine);

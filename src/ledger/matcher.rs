@@ -356,8 +356,9 @@ impl<'a> Matcher<'a> {
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
     }
 
-    /// The usual case: one place and one remembered part, where the client named the session. A call is known by its
-    /// id then; what has none is the same by its content, unless it stood there before.
+    /// The usual case: one place and one remembered part, where the client named the session. They are the same by
+    /// their id; without one, or with one that the ledger does not know, by their content, unless that stood there
+    /// before. It decides as [`resolve`](Self::resolve) would, and does not list what there is to decide between.
     fn resolve_one(&mut self, places: &[Place<'_>], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
         let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
         let (place, part) = (&places[*at], self.part(candidate));

@@ -502,3 +502,36 @@ fn events_that_make_no_sense_are_not_observed() {
     assert!(last.over_bounds && last.unobservable);
     assert!(held.turn(true).is_empty());
 }
+
+/// Rule 6: absent and empty arguments are the same, however a client or a provider writes them.
+#[test]
+fn arguments_that_say_nothing_are_the_same() {
+    let key = crate::scope::HashKey::from_bytes([7; 32]);
+    let anchor = |arguments: &str| {
+        let item = format!("{{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\"{arguments}}}");
+        let mut parts = Vec::new();
+        request::item(&mut Cursor::new(item.as_bytes()), 0, &mut parts).unwrap();
+        parts[0].anchor(&key, None).unwrap()
+    };
+    for nothing in [r#","arguments":"""#, r#","arguments":"{}""#, r#","arguments":" null ""#, r#","arguments":"null""#]
+    {
+        assert_eq!(anchor(nothing), anchor(""), "{nothing}");
+    }
+    assert_ne!(anchor(r#","arguments":"[null]""#), anchor(""));
+    assert_ne!(anchor(r#","arguments":"nul""#), anchor(""));
+}
+
+#[test]
+fn an_item_has_the_id_that_its_reader_finds() {
+    for item in [
+        r#"{"type":"message","role":"assistant","id":"msg_1","content":[{"type":"output_text","text":"a","id":"b"}]}"#,
+        r#"{"type":"message","role":"assistant","id":"","content":"a"}"#,
+        r#"{"type":"message","role":"assistant","id":null,"content":"a"}"#,
+        r#"{"type":"function_call","i\u0064":"fc_1","call_id":"c","name":"f","arguments":"{}"}"#,
+        r#"{"type":"reasoning","summary":[],"encrypted_content":"abc"}"#,
+        r#"{"type":"reasoning","id":"rs_1","#,
+        "[]",
+    ] {
+        assert_eq!(has_id(item.as_bytes()), Reduced::read(item.as_bytes()).map(|read| read.has_id), "{item}");
+    }
+}
