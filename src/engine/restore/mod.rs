@@ -608,6 +608,29 @@ mod tests {
         assert_eq!(upstream, json!([ask("look"), aside, output]));
     }
 
+    /// Rule 6: a call whose id is that of another call is not the one that it looks like.
+    #[tokio::test]
+    async fn a_call_under_the_id_of_another_one_gets_nothing() {
+        let call = |id: &str, n: u32| json!({"functionCall": {"id": id, "name": "look", "args": {"n": n}}});
+        let signed = |id: &str, n: u32, state: &str| {
+            let mut call = call(id, n);
+            call["thoughtSignature"] = state.into();
+            call
+        };
+        let model = |call: Value| json!({"role": "model", "parts": [call]});
+        let output = |id: &str| {
+            let response = json!({"id": id, "name": "look", "response": {"seen": true}});
+            json!({"role": "user", "parts": [{"functionResponse": response}]})
+        };
+        let (one, other) = ("k3x9q7tz", "b8w2m5rv");
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("look")]), json!([signed(one, 1, STATE)])).await;
+        let history = json!([ask("look"), model(call(one, 1)), output(one)]);
+        talk.send(history, json!([signed(other, 2, "YW5vdGhlciBzaWduYXR1cmUgb2Y=")])).await;
+        let edited = json!([ask("look"), model(call(one, 2)), output(one)]);
+        assert_eq!(talk.send(edited.clone(), json!([{"text": "fine"}])).await, edited);
+    }
+
     /// Rules 2 and 6: two calls of a turn fit an output, and one of a later turn does so less well.
     #[tokio::test]
     async fn a_later_call_does_not_decide_between_two_that_an_output_may_answer() {
