@@ -565,6 +565,10 @@ mod tests {
 
         /// Sends these contents, which are answered by these parts; gives the contents that went upstream.
         async fn send(&self, contents: Value, answer: Value) -> Value {
+            self.send_body(json!({ "contents": contents }), answer).await
+        }
+
+        async fn send_body(&self, body: Value, answer: Value) -> Value {
             let uri = "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent";
             let mut request = Request::post(uri).header(CONTENT_TYPE, "application/json");
             if let Some(session) = self.session {
@@ -572,7 +576,7 @@ mod tests {
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
             let watch = self.engine.watch(&head).unwrap();
-            let body = Bytes::from(json!({"contents": contents}).to_string());
+            let body = Bytes::from(body.to_string());
             let mut exchange = self.engine.prepare(watch, &head, body).await;
             let upstream: Value = serde_json::from_slice(&exchange.body()).unwrap();
             let (head, ()) = Response::new(()).into_parts();
@@ -631,6 +635,57 @@ mod tests {
         assert_eq!(talk.send(edited.clone(), json!([{"text": "fine"}])).await, edited);
     }
 
+    fn said(text: &str) -> Value {
+        json!({"role": "model", "parts": [{"text": text}]})
+    }
+
+    /// A call without an id, the message that it is alone in, and its output.
+    fn nameless() -> [Value; 3] {
+        let call = json!({"functionCall": {"name": "look", "args": {}}});
+        let output = json!({"functionResponse": {"name": "look", "response": {"seen": true}}});
+        let [model, user] =
+            [("model", &call), ("user", &output)].map(|(role, part)| json!({"role": role, "parts": [part]}));
+        [call, model, user]
+    }
+
+    /// Rule 7: of a history that was cut, what is left before a dropped call says whose it is.
+    #[tokio::test]
+    async fn a_dropped_call_without_id_comes_back_to_a_history_that_was_cut() {
+        let [call, message, output] = nameless();
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("begin"), said("so"), ask("look")]), json!([call])).await;
+        let upstream = talk.send(json!([ask("look"), output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream, json!([ask("look"), message, output]));
+    }
+
+    /// Rule 6: a neighbour that is the same does not help where those before it are others.
+    #[tokio::test]
+    async fn a_dropped_call_without_id_does_not_come_back_behind_other_neighbours() {
+        let [call, _, output] = nameless();
+        let talk = Talk::new(Some("s"));
+        let asked = json!([ask("a"), said("b"), ask("c"), said("d"), ask("go on")]);
+        talk.send(asked, json!([call])).await;
+        let other = json!([ask("1"), said("2"), ask("3"), said("4"), ask("5"), said("6"), ask("go on"), output]);
+        assert_eq!(talk.send(other.clone(), json!([{"text": "fine"}])).await, other);
+    }
+
+    /// Rule 13: in a session that may be many, a dropped call comes back under its own instruction only.
+    #[tokio::test]
+    async fn a_dropped_call_without_id_wants_the_same_instruction_where_the_session_proves_little() {
+        let [call, message, output] = nameless();
+        let talk = Talk::new(None);
+        let body = |instruction: &str, contents: &Value| {
+            let instruction = json!({"parts": [{"text": instruction}]});
+            json!({"prompt_cache_key": "app", "systemInstruction": instruction, "contents": contents})
+        };
+        talk.send_body(body("one", &json!([ask("look")])), json!([call])).await;
+        let history = json!([ask("look"), output]);
+        let fine = json!([{"text": "fine"}]);
+        assert_eq!(talk.send_body(body("two", &history), fine.clone()).await, history);
+        let upstream = talk.send_body(body("one", &history), fine).await;
+        assert_eq!(upstream, json!([ask("look"), message, output]));
+    }
+
     /// Rules 2 and 6: two calls of a turn fit an output, and one of a later turn does so less well.
     #[tokio::test]
     async fn a_later_call_does_not_decide_between_two_that_an_output_may_answer() {
@@ -645,6 +700,20 @@ mod tests {
         let after = talk.send(json!([ask("go"), kept, outputs, last]), json!([{"text": "fine"}])).await;
         let before = before.as_array().unwrap();
         assert_eq!(&after.as_array().unwrap()[..before.len()], &before[..]);
+    }
+
+    /// Rule 13: what was kept of its turn, and is proven, proves a dropped call whose id does not.
+    #[tokio::test]
+    async fn a_dropped_call_with_a_counted_id_comes_back_beside_what_was_kept_of_its_turn() {
+        let call = json!({"functionCall": {"id": "call_3", "name": "look", "args": {}}, "thoughtSignature": STATE});
+        let output = json!({"role": "user", "parts": [
+            {"functionResponse": {"id": "call_3", "name": "look", "response": {"seen": true}}}
+        ]});
+        let text = json!({"text": "so "});
+        let talk = Talk::new(None);
+        talk.send(json!([ask("look")]), json!([text, call])).await;
+        let upstream = talk.send(json!([ask("look"), said("so "), output]), json!([{"text": "fine"}])).await;
+        assert_eq!(upstream, json!([ask("look"), {"role": "model", "parts": [text, call]}, output]));
     }
 
     /// Rule 6: absent and empty arguments are the same, for the tools of the provider too.
