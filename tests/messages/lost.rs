@@ -240,6 +240,30 @@ async fn bound_thinking_goes_back_only_behind_what_it_was_made_from_a13() {
     }
 }
 
+/// A13: the tools precede what is bound; marks for the cache on them do not count.
+#[tokio::test]
+async fn bound_thinking_goes_back_only_behind_the_same_tools_a13() {
+    let talk = Talk::with("claude-fable-5-1");
+    let look = json!({"name": "look", "description": "Looks.", "input_schema": {"type": "object"}});
+    let mut marked = look.clone();
+    marked["cache_control"] = json!({"type": "ephemeral"});
+    let listen = json!({"name": "listen", "input_schema": {"type": "object"}});
+    let with_tools = |messages: Value, tools: Value| {
+        let mut body = talk.body(&messages);
+        body["tools"] = tools;
+        body
+    };
+    let answer = json!([thinking("First.", FIRST), call("toolu_01aB3dE", 1)]);
+    talk.raw(&with_tools(json!([user("Look.")]), json!([look])), document(&answer)).await;
+    let history =
+        json!([user("Look."), model(json!([call("toolu_01aB3dE", 1)])), user(json!([output("toolu_01aB3dE")]))]);
+    for (tools, is_back) in [(json!([look]), true), (json!([marked]), true), (json!([look, listen]), false)] {
+        let upstream = talk.raw(&with_tools(history.clone(), tools), document(&json!([]))).await;
+        assert_eq!(upstream["messages"][1] == model(answer.clone()), is_back);
+        assert!(is_back || upstream["messages"] == history);
+    }
+}
+
 /// Rule 13: a conversation that nothing names is known by everything before a turn.
 #[tokio::test]
 async fn a_derived_session_wants_proof() {

@@ -506,7 +506,7 @@ fn events_that_make_no_sense_are_not_observed() {
 /// Rule 6: absent and empty arguments are the same, however a client or a provider writes them.
 #[test]
 fn arguments_that_say_nothing_are_the_same() {
-    let key = crate::scope::HashKey::from_bytes([7; 32]);
+    let key = HashKey::from_bytes([7; 32]);
     let anchor = |arguments: &str| {
         let item = format!("{{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\"{arguments}}}");
         let mut parts = Vec::new();
