@@ -44,6 +44,8 @@
 //!    with its body unread.
 //! 2. **Whose conversation?** Tenant, provenance, model and session are folded into one keyed hash, the
 //!    [`Scope`](scope::Scope). See [`scope`] for where each is read from.
+//!    If the head names the session and the store tells from memory that it holds nothing of it, the request goes on
+//!    unread, and what follows is made up for while the answer is awaited.
 //! 3. **What is missing?** The history is read as spans of the body. If no place lacks state, the same
 //!    bytes go on and the store is not asked.
 //! 4. **What is known?** The store loads the [`Ledger`](ledger::Ledger) of the scope. State goes back only

@@ -22,6 +22,23 @@ pub(super) fn history<'a>(body: &[u8]) -> History<'a> {
     history
 }
 
+/// How far a body is read for its model alone, in bytes.
+const EARLY: usize = 4 << 10;
+
+/// The model, if a member at the root of the body names it before anything long, as most clients do.
+pub(crate) fn early_model(body: &[u8]) -> Option<String> {
+    let mut model = None;
+    // It ends with an error, at the model or where the piece does.
+    let _ = Cursor::new(&body[..body.len().min(EARLY)]).object::<Unreadable>(|cursor, key| {
+        if key.is("model") {
+            model = Some(String::from_utf8_lossy(&cursor.string()?.0.decode()).into_owned());
+            return Err(Unreadable);
+        }
+        Ok(())
+    });
+    model
+}
+
 /// Notes that a member was seen; the second one makes a body ambiguous.
 pub(super) fn once(seen: &mut bool) -> Result<(), Unreadable> {
     if std::mem::replace(seen, true) { Err(Unreadable) } else { Ok(()) }
@@ -82,7 +99,18 @@ fn declaration<'a>(cursor: &mut Cursor<'a>, found: &mut ToolDefaults) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::defaults;
+    use super::{EARLY, defaults, early_model};
+
+    #[test]
+    fn a_model_that_stands_before_the_history_is_found_at_once() {
+        let of = |body: &str| early_model(body.as_bytes());
+        assert_eq!(of(r#"{"stream":true,"a":{"model":"n"},"mod\u0065l":"m","messages":["#).as_deref(), Some("m"));
+        assert_eq!(of(r#"{"model":7,"messages":[]}"#), None);
+        assert_eq!(of(r#"{"messages":[]}"#), None);
+        assert_eq!(of(r#"{"model":"m"#), None);
+        assert_eq!(of(r#"[{"model":"m"}]"#), None);
+        assert_eq!(of(&format!(r#"{{"messages":["{}"],"model":"m"}}"#, "x".repeat(EARLY))), None);
+    }
 
     #[test]
     fn tools_of_every_protocol_declare_defaults() {

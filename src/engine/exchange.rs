@@ -18,7 +18,7 @@ use super::{
     commit::Commit,
     config::{FALLBACK_TIME, HOLD_TIME, MAX_HELD, MAX_PARTS, MIN_SIGNATURE},
     observer::{Observer, ObserverParts, stood_digest},
-    prepare::Loading,
+    prepare::{Loading, Reading},
     refusal::{self, Place, Refusal, Verdict},
     restore::{Gaps, Placed, Plan, PutIn, state_anchor},
     survey::Survey,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     dialect::{Binding, History, PartKind, RecorderLimits, Slot, Thinking, Tolerance, ToolDefaults, Wanted},
     ledger::{Context, ItemRef, Premise, TurnId, matcher::Strictness},
-    scope::Scope,
+    scope::{Caller, Scope},
     wire::patch::Patch,
 };
 
@@ -83,29 +83,49 @@ impl Draft {
     }
 
     pub(super) fn into_exchange(
-        mut self,
-        history: Option<&History<'_>>,
+        mut self: Box<Self>,
+        reading: Option<Reading>,
         plan: Plan,
         survey: Option<Survey>,
     ) -> Exchange {
+        let history = reading.as_ref().map(Reading::history);
         self.tolerance = history.and_then(|history| self.tolerance(history));
         let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        let lacking = |wanted| history.map_or(0, |history| self.lacking(history, &plan, wanted).len());
-        let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
-        let could_miss = plan.withheld > 0
-            || self.load_failed
-            || [Wanted::EveryPart, Wanted::Reasoning].into_iter().any(|wanted| lacking(wanted) > 0);
-        let (shared, name) = (&self.shared, self.watch.dialect());
         let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
+        let could_miss = self.load_failed || history.is_some_and(|history| self.misses(history, &plan));
+        let (shared, name) = (&self.shared, self.watch.dialect());
         let count = |event, count: u32| shared.counters.add(name, event, u64::from(count));
         count(Event::Restored, plan.restored);
         count(Event::CallRestored, plan.calls);
-        count(Event::Missed, missed);
         count(Event::Ambiguous, plan.ambiguous);
         shared.counters.add(name, Event::Sentinel, sentinels as u64);
-        self.report.update(|summary| summary.missed = missed);
         self.note(&plan, sentinels);
-        Exchange { draft: self, plan, patched, survey, settled: None, could_miss, retry: Retry::Not }
+        Exchange {
+            draft: self,
+            later: None,
+            plan,
+            patched,
+            reading,
+            survey,
+            settled: None,
+            could_miss,
+            retry: Retry::Not,
+        }
+    }
+
+    /// An exchange whose request goes on as it came, and is read when there is time for that.
+    pub(super) fn read_later(self: Box<Self>, caller: Caller) -> Exchange {
+        let exchange = self.into_exchange(None, Plan::default(), None);
+        Exchange { later: Some(Box::new(caller)), ..exchange }
+    }
+
+    /// Whether the provider could miss state that is not put back; where it surely does is counted.
+    fn misses(&self, history: &History<'_>, plan: &Plan) -> bool {
+        let lacking = |wanted| self.lacking(history, plan, wanted).len();
+        let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
+        self.shared.counters.add(self.watch.dialect(), Event::Missed, u64::from(missed));
+        self.report.update(|summary| summary.missed = missed);
+        plan.withheld > 0 || [Wanted::EveryPart, Wanted::Reasoning].into_iter().any(|wanted| lacking(wanted) > 0)
     }
 
     fn note(&self, plan: &Plan, sentinels: usize) {
@@ -172,9 +192,13 @@ impl Draft {
 /// [`refused`](Self::refused); after a second attempt, [`retried`](Self::retried), then `answer` again. What cannot be
 /// held to its end goes to the [`classifier`](Self::classifier).
 pub struct Exchange {
-    draft: Draft,
+    draft: Box<Draft>,
+    /// Who sent a request that is still to be read.
+    later: Option<Box<Caller>>,
     plan: Plan,
     patched: Option<Bytes>,
+    /// What was read of the request while it was prepared, until it is settled what follows it.
+    reading: Option<Reading>,
     /// What was hashed of the history while the request was prepared.
     survey: Option<Survey>,
     settled: Option<Settled>,
@@ -267,7 +291,8 @@ impl Exchange {
         }
     }
 
-    /// What happened so far.
+    /// What happened so far. Of a request that goes on unread, because nothing is known of its conversation, it tells more
+    /// once the exchange is [settled](Self::settle).
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.draft.report
@@ -283,6 +308,7 @@ impl Exchange {
     /// What to do with the response that has this head: observe an answer, hold an error that a second
     /// attempt could mend, pass on the rest.
     pub fn answer(&mut self, head: &response::Parts) -> Answer {
+        self.catch_up();
         let may_retry = matches!(self.retry, Retry::Not);
         if head.status.is_success() {
             return self.observer(head).map_or(Answer::Pass, |observer| Answer::Observe(Box::new(observer)));
@@ -325,22 +351,38 @@ impl Exchange {
     /// Works out what has to be known of the request once its answer comes. Call it while waiting for
     /// the answer, so that the answer need not wait for it; it changes nothing else.
     pub fn settle(&mut self) {
+        self.catch_up();
         if self.settled.is_none() && self.draft.scope.is_some() && !self.draft.watch.is_count() {
             self.settled = self.settled();
         }
     }
 
+    /// Reads a request that went on unread, for nothing is known of its conversation.
+    fn catch_up(&mut self) {
+        let Some(caller) = self.later.take() else { return };
+        let draft = &mut self.draft;
+        let reading = draft.read().filter(|reading| draft.find_scope(reading.history(), &caller));
+        let Some(history) = reading.as_ref().map(Reading::history) else {
+            return draft.report.unobserved(Unobserved::Request);
+        };
+        draft.lacks_something(history, &Gaps::find(history));
+        self.could_miss = draft.misses(history, &self.plan);
+        self.reading = reading;
+    }
+
     fn settled(&mut self) -> Option<Settled> {
         let draft = &self.draft;
-        let history = draft.history(&draft.original)?;
-        let survey = self.survey.take().unwrap_or_else(|| Survey::new(&history, draft.key()));
+        let reading = self.reading.take();
+        let read_again = if reading.is_none() { Some(draft.history(&draft.original)?) } else { None };
+        let history = read_again.as_ref().or_else(|| reading.as_ref().map(Reading::history))?;
+        let survey = self.survey.take().unwrap_or_else(|| Survey::new(history, draft.key()));
         let mut stood: Vec<u32> = survey.standing().map(stood_digest).collect();
         stood.sort_unstable();
         Some(Settled {
             context: survey.context(),
             stood: stood.into(),
-            defaults: Arc::new(draft.defaults(&history)),
-            premise: self.premise(&history),
+            defaults: Arc::new(draft.defaults(history)),
+            premise: self.premise(history),
         })
     }
 

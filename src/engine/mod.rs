@@ -138,6 +138,11 @@ impl Shared {
         }
     }
 
+    /// What stands in where state is missing, if it was learned.
+    fn known_fallback(&self, scope: &Scope) -> Option<Known> {
+        self.fallbacks.get(scope).filter(|known| Instant::now() < known.until)
+    }
+
     pub(crate) fn count(&self, dialect: &'static str, event: Event) {
         self.counters.add(dialect, event, 1);
     }

@@ -1,6 +1,7 @@
 //! The way of a request to the provider.
 
 use std::{
+    borrow::Cow,
     cell::OnceCell,
     collections::HashSet,
     error::Error as StdError,
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     dialect::{Binding, History, Operation, StandIns, ToolDefaults, Wanted, read},
     ledger::{Anchor, ItemRef, Ledger, matcher::Strictness},
-    scope::{self, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
+    scope::{Caller, HashKey, Named, Scope, ScopeInput, SessionOf, Strength},
     store::{Reply, StoreError},
     wire::json::is_utf8,
 };
@@ -50,8 +51,15 @@ use crate::{
 pub struct Prepare(State);
 
 enum State {
-    Ready(Option<Box<Exchange>>),
-    Loading { draft: Option<Box<Draft>>, load: Box<Loading> },
+    Ready(Option<Exchange>),
+    Loading(Option<Box<Waiting>>),
+}
+
+/// What waits for the store.
+struct Waiting {
+    draft: Box<Draft>,
+    reading: Reading,
+    load: Loading,
 }
 
 /// A load with an end.
@@ -102,42 +110,37 @@ impl Prepare {
     pub(super) fn new(shared: &Arc<Shared>, watch: Watch, head: &Parts, body: Bytes) -> Self {
         let name = watch.dialect.name();
         shared.count(name, Event::Watched);
-        let report = Report::new(name);
-        let mut draft = Box::new(Draft::new(shared, watch, body, report));
-        let body = draft.original.clone();
-        let survey = OnceCell::new();
-        let Some(history) = draft.history(&body) else {
-            return draft.unread();
-        };
-        if !draft.find_scope(&history, head) {
+        let mut draft = Box::new(Draft::new(shared, watch, body, Report::new(name)));
+        let caller = Caller::of(head, &shared.config.tenant_headers, &shared.config.sessions);
+        if shared.config.require_tenant && caller.tenant.is_anonymous() {
+            shared.count(name, Event::NoTenant);
             return Self::ready(draft.give_up());
         }
-        let gaps = Gaps::find(&history);
-        if gaps.is_empty() || history.kept_elsewhere || !draft.watch.patchable {
-            shared.count(name, Event::NothingMissing);
-            return Self::ready(draft.finish(&history, Plan::default(), survey));
+        if draft.is_unknown(&caller) {
+            return Self::ready(draft.read_later(caller));
         }
-        shared.count(name, Event::Loaded);
+        let Some(reading) = draft.read() else {
+            return Self::ready(draft.give_up());
+        };
+        if !draft.find_scope(reading.history(), &caller) {
+            return Self::ready(draft.give_up());
+        }
+        let gaps = Gaps::find(reading.history());
+        if !draft.lacks_something(reading.history(), &gaps) {
+            return Self::ready(draft.finish(reading, Plan::default(), OnceCell::new()));
+        }
         let mut reply = shared.store.load(&draft.scope());
         match reply.now() {
-            Some(Ok(ledger)) => {
-                let plan = draft.plan(&history, &gaps, &survey, ledger.as_deref());
-                Self::ready(draft.finish(&history, plan, survey))
-            }
-            Some(Err(error)) => {
-                draft.load_failed(Some(&error));
-                Self::ready(draft.finish(&history, Plan::default(), survey))
-            }
+            Some(loaded) => Self::ready(draft.loaded(reading, &gaps, Some(loaded))),
             None => {
-                drop(history);
-                let load = Box::new(Loading::new(reply, shared.config.load_timeout));
-                Self(State::Loading { draft: Some(draft), load })
+                let load = Loading::new(reply, shared.config.load_timeout);
+                Self(State::Loading(Some(Box::new(Waiting { draft, reading, load }))))
             }
         }
     }
 
     pub(super) fn ready(exchange: Exchange) -> Self {
-        Self(State::Ready(Some(Box::new(exchange))))
+        Self(State::Ready(Some(exchange)))
     }
 }
 
@@ -149,38 +152,23 @@ impl Future for Prepare {
     /// If polled again after it was ready.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Exchange> {
         let this = self.get_mut();
-        if let State::Loading { draft, load } = &mut this.0 {
-            let loaded = ready!(load.poll(cx));
-            if let Some(mut draft) = draft.take() {
-                let body = draft.original.clone();
-                let survey = OnceCell::new();
-                // It could be read before, so it can be read again.
-                let exchange = match draft.history(&body) {
-                    None => draft.give_up(),
-                    Some(history) => {
-                        let plan = match loaded {
-                            Some(Ok(ledger)) => draft.plan(&history, &Gaps::find(&history), &survey, ledger.as_deref()),
-                            Some(Err(error)) => {
-                                draft.load_failed(Some(&error));
-                                Plan::default()
-                            }
-                            None => {
-                                draft.load_failed(None);
-                                Plan::default()
-                            }
-                        };
-                        draft.finish(&history, plan, survey)
-                    }
+        let exchange = match &mut this.0 {
+            State::Ready(exchange) => exchange.take(),
+            State::Loading(waiting) => {
+                let loaded = match waiting {
+                    Some(waiting) => ready!(waiting.load.poll(cx)),
+                    None => None,
                 };
-                this.0 = State::Ready(Some(Box::new(exchange)));
+                waiting.take().map(|waiting| {
+                    let Waiting { draft, reading, .. } = *waiting;
+                    let gaps = Gaps::find(reading.history());
+                    draft.loaded(reading, &gaps, loaded)
+                })
             }
-        }
-        match &mut this.0 {
-            State::Ready(exchange) => match exchange.take() {
-                Some(exchange) => Poll::Ready(*exchange),
-                None => panic!("a request was prepared already"),
-            },
-            State::Loading { .. } => panic!("a request was prepared already"),
+        };
+        match exchange {
+            Some(exchange) => Poll::Ready(exchange),
+            None => panic!("a request was prepared already"),
         }
     }
 }
@@ -189,12 +177,37 @@ impl fmt::Debug for Prepare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             State::Ready(_) => "Prepare::Ready",
-            State::Loading { .. } => "Prepare::Loading",
+            State::Loading(_) => "Prepare::Loading",
         })
     }
 }
 
+self_cell::self_cell!(
+    /// A request body and the history that was read in it.
+    pub(super) struct Reading {
+        owner: Bytes,
+        #[covariant]
+        dependent: History,
+    }
+);
+
+impl Reading {
+    pub(super) fn history(&self) -> &History<'_> {
+        self.borrow_dependent()
+    }
+}
+
 impl Draft {
+    /// Reads the history; `None` if there is none that can be read, which is counted.
+    pub(super) fn read(&self) -> Option<Reading> {
+        let reading = Reading::try_new(self.original.clone(), |body| self.history(body).ok_or(()));
+        if reading.is_err() {
+            self.shared.count(self.watch.dialect(), Event::Unread);
+            tracing::debug!(dialect = self.watch.dialect(), "the request cannot be read and is passed on as it came");
+        }
+        reading.ok()
+    }
+
     pub(super) fn history<'b>(&self, body: &'b [u8]) -> Option<History<'b>> {
         if !is_utf8(body) {
             return None;
@@ -202,33 +215,69 @@ impl Draft {
         self.watch.dialect.read(body).ok()
     }
 
-    fn unread(self: Box<Self>) -> Prepare {
-        self.shared.count(self.watch.dialect(), Event::Unread);
-        tracing::debug!(dialect = self.watch.dialect(), "the request cannot be read and is passed on as it came");
-        Prepare::ready(self.give_up())
-    }
-
     fn give_up(self: Box<Self>) -> Exchange {
         self.report.unobserved(Unobserved::Request);
-        (*self).into_exchange(None, Plan::default(), None)
+        self.into_exchange(None, Plan::default(), None)
+    }
+
+    /// Whether nothing can be known of the conversation, told without reading its history. Then nothing is put back.
+    fn is_unknown(&self, caller: &Caller) -> bool {
+        let config = &self.shared.config;
+        let Some(named) = &caller.named else { return false };
+        if config.drop_mismatched_thoughts || config.fallback == Fallback::Always {
+            return false;
+        }
+        let in_path = self.watch.route.model.as_deref().map(Cow::Borrowed);
+        let Some(model) = in_path.or_else(|| read::early_model(&self.original).map(Cow::Owned)) else { return false };
+        let origin = caller.origin(self.watch.dialect.binds_account(&model));
+        let fold = |session: SessionOf<'_>| {
+            self.key().scope(&ScopeInput { tenant: &caller.tenant, origin: &origin, model: &model, session })
+        };
+        let anyone = Named::anyone();
+        let takes_sentinel = || self.shared.known_fallback(&fold(SessionOf::Named(&anyone))).is_some();
+        let scope = fold(SessionOf::Named(named));
+        !self.shared.store.may_hold(&scope) && (config.fallback == Fallback::Off || !takes_sentinel())
+    }
+
+    /// Whether there is a place where state could be missing, and be put back; counted.
+    pub(super) fn lacks_something(&self, history: &History<'_>, gaps: &Gaps) -> bool {
+        let lacks = !gaps.is_empty() && !history.kept_elsewhere && self.watch.patchable;
+        self.shared.count(self.watch.dialect(), if lacks { Event::Loaded } else { Event::NothingMissing });
+        lacks
+    }
+
+    /// What comes of the store's answer; of none if it took too long.
+    fn loaded(
+        mut self: Box<Self>,
+        reading: Reading,
+        gaps: &Gaps,
+        loaded: Option<Result<Option<Arc<Ledger>>, StoreError>>,
+    ) -> Exchange {
+        let survey = OnceCell::new();
+        let plan = match loaded {
+            Some(Ok(ledger)) => self.plan(reading.history(), gaps, &survey, ledger.as_deref()),
+            Some(Err(error)) => {
+                self.load_failed(Some(&error));
+                Plan::default()
+            }
+            None => {
+                self.load_failed(None);
+                Plan::default()
+            }
+        };
+        self.finish(reading, plan, survey)
     }
 
     /// Finds out whose conversation this is; says whether there is one.
-    fn find_scope(&mut self, history: &History<'_>, head: &Parts) -> bool {
+    pub(super) fn find_scope(&mut self, history: &History<'_>, caller: &Caller) -> bool {
         let shared = self.shared.clone();
-        let tenant = scope::tenant(head, &shared.config.tenant_headers);
-        if shared.config.require_tenant && tenant.is_anonymous() {
-            shared.count(self.watch.dialect(), Event::NoTenant);
-            return false;
-        }
-        let from_body = history.model.as_deref().map(String::from_utf8_lossy);
-        let model = self.watch.route.model.clone().or(from_body.map(std::borrow::Cow::into_owned)).unwrap_or_default();
-        let origin = scope::provenance(head, self.watch.dialect.binds_account(&model));
+        let from_body = || history.model.as_deref().map(|model| String::from_utf8_lossy(model).into_owned());
+        let model = self.watch.route.model.take().or_else(from_body).unwrap_or_default();
+        let origin = caller.origin(self.watch.dialect.binds_account(&model));
         let key = &shared.key;
         let fold = |session: SessionOf<'_>| {
-            key.scope(&ScopeInput { tenant: &tenant, origin: &origin, model: &model, session })
+            key.scope(&ScopeInput { tenant: &caller.tenant, origin: &origin, model: &model, session })
         };
-        let agent = scope::agent(head);
         let opening = OnceCell::new();
         let derived = |system: bool| {
             let mut hash = [0; 32];
@@ -237,9 +286,9 @@ impl Draft {
             }
             let opening = *opening.get_or_init(|| survey::opening(history, key));
             hash[16..].copy_from_slice(opening?.as_bytes());
-            Some(fold(SessionOf::Derived { hash: &hash, agent: agent.as_ref() }))
+            Some(fold(SessionOf::Derived { hash: &hash, agent: caller.agent.as_ref() }))
         };
-        let named = scope::session(head, &history.members, &shared.config.sessions);
+        let named = caller.session(&history.members, &shared.config.sessions);
         let (scope, strictness, kind) = match &named {
             Some(named) => {
                 let scope = fold(SessionOf::Named(named));
@@ -264,8 +313,7 @@ impl Draft {
             let aliases = [Some(scope), derived(false)];
             scope = aliases.into_iter().flatten().find_map(|alias| shared.aliases.get(&alias)).unwrap_or(scope);
         }
-        let anyone = Named { namespace: "".into(), id: String::new(), strength: Strength::Known, agent: None };
-        self.fallback_scope = Some(fold(SessionOf::Named(&anyone)));
+        self.fallback_scope = Some(fold(SessionOf::Named(&Named::anyone())));
         self.scope = Some(scope);
         self.strictness = strictness;
         self.model = model;
@@ -332,11 +380,11 @@ impl Draft {
     }
 
     /// Adds the sentinels that are due up front, and makes the exchange.
-    fn finish(mut self: Box<Self>, history: &History<'_>, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
+    fn finish(mut self: Box<Self>, reading: Reading, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
         if self.takes_sentinel() {
-            self.sentinels = self.sentinels(history, &plan, self.wanted);
+            self.sentinels = self.sentinels(reading.history(), &plan, self.wanted);
         }
-        (*self).into_exchange(Some(history), plan, survey.into_inner())
+        self.into_exchange(Some(reading), plan, survey.into_inner())
     }
 
     /// Where the provider may want state that is not known.
@@ -399,8 +447,7 @@ impl Draft {
 
     /// What this provider is known to want for this model.
     fn known_fallback(&self) -> Option<Known> {
-        let known = self.fallback_scope.and_then(|scope| self.shared.fallbacks.get(&scope));
-        known.filter(|known| tokio::time::Instant::now() < known.until)
+        self.fallback_scope.and_then(|scope| self.shared.known_fallback(&scope))
     }
 
     pub(super) fn refuse(&mut self, items: impl IntoIterator<Item = ItemRef>) {

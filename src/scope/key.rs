@@ -349,21 +349,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scope::{Provenance, Session, SessionSources, Tenant, provenance, session, tenant};
+    use crate::scope::{Caller, Provenance, Session, SessionSources, Tenant};
 
     static KEY: LazyLock<HashKey> = LazyLock::new(|| HashKey::from_bytes([7; 32]));
 
     /// The scope of a request to this model, as the engine takes it.
     fn scope(parts: &Parts, model: &str) -> Scope {
-        let tenant = tenant(parts, &[HeaderName::from_static("x-tenant")]);
-        let origin = provenance(parts, true);
-        let named = session(parts, &[], &SessionSources::default());
-        let agent = crate::scope::agent(parts);
-        let session = match &named {
+        let caller = Caller::of(parts, &[HeaderName::from_static("x-tenant")], &SessionSources::default());
+        let session = match &caller.named {
             Some(named) => SessionOf::Named(named),
-            None => SessionOf::Derived { hash: &[1; 32], agent: agent.as_ref() },
+            None => SessionOf::Derived { hash: &[1; 32], agent: caller.agent.as_ref() },
         };
-        KEY.scope(&ScopeInput { tenant: &tenant, origin: &origin, model, session })
+        KEY.scope(&ScopeInput { tenant: &caller.tenant, origin: &caller.origin(true), model, session })
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -457,9 +454,10 @@ mod tests {
     #[test]
     fn another_key_gives_another_scope() {
         let parts = request("/", &[]);
-        let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, false));
+        let caller = Caller::of(&parts, &[], &SessionSources::default());
+        let (tenant, origin) = (&caller.tenant, &caller.origin(false));
         let session = SessionOf::Derived { hash: &[1; 32], agent: None };
-        let input = ScopeInput { tenant: &tenant, origin: &origin, model: "m", session };
+        let input = ScopeInput { tenant, origin, model: "m", session };
         assert_ne!(KEY.scope(&input), HashKey::from_bytes([8; 32]).scope(&input));
         let (one, other) = (HashKey::random().unwrap(), HashKey::random().unwrap());
         assert_ne!(one.as_bytes(), other.as_bytes());
@@ -468,12 +466,13 @@ mod tests {
     #[test]
     fn nothing_is_in_debug_output() {
         let parts = request("https://secret.example/", &[("x-tenant", "secret"), ("session-id", "secret")]);
-        let (tenant, origin) = (tenant(&parts, &[]), provenance(&parts, true));
-        let named = session(&parts, &[], &SessionSources::default()).unwrap();
+        let caller = Caller::of(&parts, &[], &SessionSources::default());
+        let named = caller.session(&[], &SessionSources::default()).unwrap();
         let session = SessionOf::Named(&named);
-        let input = ScopeInput { tenant: &tenant, origin: &origin, model: "secret", session };
+        let (tenant, origin) = (&caller.tenant, &caller.origin(true));
+        let input = ScopeInput { tenant, origin, model: "secret", session };
         let shown = format!(
-            "{input:?}{session:?}{:?}{:?}",
+            "{caller:?}{input:?}{session:?}{:?}{:?}",
             HashKey::from_bytes([115; 32]),
             KeyError::no_randomness("gone".to_owned())
         );

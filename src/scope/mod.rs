@@ -19,6 +19,7 @@
 //! # authenticated(Request::new(()), "c", "d");
 //! ```
 
+mod caller;
 mod key;
 pub(crate) mod provenance;
 pub(crate) mod session;
@@ -26,17 +27,16 @@ pub(crate) mod tenant;
 
 use std::fmt;
 
+pub(crate) use self::{
+    caller::Caller,
+    key::{ScopeInput, SessionOf},
+    session::{Member, MemberPath, Named, Strength},
+};
 pub use self::{
     key::{HashKey, KeyError},
     provenance::Provenance,
     session::{Session, SessionSources},
     tenant::Tenant,
-};
-pub(crate) use self::{
-    key::{ScopeInput, SessionOf},
-    provenance::provenance,
-    session::{Member, MemberPath, Named, Strength, agent, session},
-    tenant::tenant,
 };
 
 /// Whose conversation this is: tenant, provenance, model and session, folded into one keyed 256-bit hash.

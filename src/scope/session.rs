@@ -390,6 +390,13 @@ pub(crate) struct Named {
     pub(crate) agent: Option<Agent>,
 }
 
+impl Named {
+    /// The name of no session: for what is known of a tenant, a provenance and a model.
+    pub(crate) fn anyone() -> Self {
+        Self { namespace: Cow::Borrowed(""), id: String::new(), strength: Strength::Known, agent: None }
+    }
+}
+
 impl fmt::Debug for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Named")
@@ -429,24 +436,26 @@ pub(crate) fn agent(parts: &Parts) -> Option<Agent> {
     })
 }
 
-/// The session that a request names; `None` if it names none and one has to be derived.
-pub(crate) fn session(parts: &Parts, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
+/// The session that the gateway or a header names.
+pub(super) fn by_head(parts: &Parts, sources: &SessionSources) -> Option<Named> {
+    let named = |namespace, id| Named { namespace, id, strength: Strength::Known, agent: agent(parts) };
     let given = parts.extensions.get::<Session>().and_then(|session| valid(&session.0));
-    let given = given.map(|id| (Cow::Borrowed("extension"), id.to_owned(), Strength::Known));
-    let by_header = || {
-        sources.headers.iter().find_map(|source| Some((source.namespace.clone(), source.read(parts)?, Strength::Known)))
-    };
-    let by_field = || {
-        sources.fields.iter().find_map(|source| {
-            let strength = match source.reading {
-                FieldReading::CacheKey => Strength::Weak,
-                _ => Strength::Known,
-            };
-            Some((source.namespace.clone(), source.read(members)?, strength))
-        })
-    };
-    let (namespace, id, strength) = given.or_else(by_header).or_else(by_field)?;
-    Some(Named { namespace, id, strength, agent: agent(parts) })
+    let given = given.map(|id| named(Cow::Borrowed("extension"), id.to_owned()));
+    let by_header =
+        || sources.headers.iter().find_map(|source| Some(named(source.namespace.clone(), source.read(parts)?)));
+    given.or_else(by_header)
+}
+
+/// The session that a field of the body names.
+pub(super) fn by_body(members: &[Member<'_>], sources: &SessionSources, agent: Option<&Agent>) -> Option<Named> {
+    sources.fields.iter().find_map(|source| {
+        let strength = match source.reading {
+            FieldReading::CacheKey => Strength::Weak,
+            _ => Strength::Known,
+        };
+        let (namespace, id) = (source.namespace.clone(), source.read(members)?);
+        Some(Named { namespace, id, strength, agent: agent.cloned() })
+    })
 }
 
 #[cfg(test)]
@@ -456,6 +465,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scope::Caller;
 
     const ID: &str = "01997b2e-5a3c-7f00-8d1e-2b4c6d8e0f12";
 
@@ -465,6 +475,10 @@ mod tests {
             request = request.header(*name, value.as_bytes());
         }
         request.body(()).unwrap().into_parts().0
+    }
+
+    fn session(parts: &Parts, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
+        Caller::of(parts, &[], sources).session(members, sources)
     }
 
     fn read(headers: &[(&str, &str)], body: &Value) -> Option<Named> {

@@ -208,6 +208,10 @@ impl<F: Store> Store for Layered<F> {
         if self.0.written_by_others { self.0.load_behind(scope) } else { self.0.load_in_front(scope) }
     }
 
+    fn may_hold(&self, scope: &Scope) -> bool {
+        self.0.memory.may_hold(scope) || self.0.behind.may_hold(scope)
+    }
+
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
         let layers = &self.0;
         let writing = Writing::begin(layers, scope);

@@ -178,6 +178,10 @@ impl Store for MemoryStore {
         Reply::ready(self.0.load(scope).map(|(ledger, _)| ledger))
     }
 
+    fn may_hold(&self, scope: &Scope) -> bool {
+        self.0.cache.contains_key(scope)
+    }
+
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
         Reply::ready(self.0.append(scope, &turn))
     }

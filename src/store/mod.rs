@@ -145,6 +145,14 @@ pub trait Store: Send + Sync + 'static {
     /// ledger's time to live.
     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>>;
 
+    /// Whether there may be a ledger of `scope`; `false` only if there surely is none.
+    ///
+    /// It is asked before a request is read, to send one at once of which nothing is known. So it answers from memory, and
+    /// it is no use of the ledger: its time to live stays as it is. Default: `true`.
+    fn may_hold(&self, _scope: &Scope) -> bool {
+        true
+    }
+
     /// Adds `turn` to the ledger of `scope`, which begins with it if there is none.
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended>;
 
@@ -173,6 +181,10 @@ pub trait Store: Send + Sync + 'static {
 impl<S: Store + ?Sized> Store for Arc<S> {
     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
         (**self).load(scope)
+    }
+
+    fn may_hold(&self, scope: &Scope) -> bool {
+        (**self).may_hold(scope)
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {

@@ -433,7 +433,13 @@ fn answer<T>(call: &str, result: Result<T, StoreError>) -> T {
 }
 
 async fn load(store: &impl Store, n: u8) -> Option<Arc<Ledger>> {
-    answer("load", store.load(&scope(n)).await)
+    let ledger = answer("load", store.load(&scope(n)).await);
+    check(
+        ledger.is_none() || store.may_hold(&scope(n)),
+        "what may be held is asked for",
+        "a ledger that is held is denied",
+    );
+    ledger
 }
 
 async fn turns(store: &impl Store, n: u8) -> Vec<Arc<Turn>> {

@@ -15,3 +15,4 @@ mod socket;
 mod spellings;
 mod stacks;
 mod transparency;
+mod unknown;

@@ -47,6 +47,7 @@ struct Shared {
     remove: Operation,
     scopes: Mutex<Vec<Scope>>,
     inline: bool,
+    knows: bool,
 }
 
 /// Clones share everything.
@@ -56,15 +57,20 @@ pub struct TestStore(Arc<Shared>);
 impl TestStore {
     /// Appends inline, as the memory store does.
     pub fn new() -> Self {
-        Self::with(true)
+        Self::with(true, false)
+    }
+
+    /// Knows at once what it does not hold.
+    pub fn knowing() -> Self {
+        Self::with(true, true)
     }
 
     /// Says that its appends have to be waited for.
     pub fn remote() -> Self {
-        Self::with(false)
+        Self::with(false, false)
     }
 
-    fn with(inline: bool) -> Self {
+    fn with(inline: bool, knows: bool) -> Self {
         Self(Arc::new(Shared {
             memory: MemoryStore::new(),
             load: Operation::default(),
@@ -72,6 +78,7 @@ impl TestStore {
             remove: Operation::default(),
             scopes: Mutex::default(),
             inline,
+            knows,
         }))
     }
 
@@ -144,6 +151,10 @@ impl Store for TestStore {
     fn load(&self, scope: &Scope) -> Reply<Option<Arc<Ledger>>> {
         let (this, scope) = (self.clone(), *scope);
         reply(self.0.load.mode(), move || this.0.memory.load(&scope))
+    }
+
+    fn may_hold(&self, scope: &Scope) -> bool {
+        !self.0.knows || self.0.memory.may_hold(scope)
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
