@@ -63,7 +63,7 @@ struct Work<S, B: Body, R: Body> {
     engine: Engine,
     watch: Watch,
     head: request::Parts,
-    exchange: Option<Box<Exchange>>,
+    exchange: Option<Exchange>,
     /// Others had their turn since the call was made.
     yielded: bool,
     stage: Stage<B, R>,
@@ -265,7 +265,7 @@ where
             Some(patched) => self.request(patched.clone()),
             None => Request::from_parts(self.head.clone(), body),
         };
-        self.exchange = Some(Box::new(exchange));
+        self.exchange = Some(exchange);
         Ok(request)
     }
 

@@ -82,43 +82,6 @@ impl Draft {
         }
     }
 
-    pub(super) fn into_exchange(
-        mut self: Box<Self>,
-        reading: Option<Reading>,
-        plan: Plan,
-        survey: Option<Survey>,
-    ) -> Exchange {
-        let history = reading.as_ref().map(Reading::history);
-        self.tolerance = history.and_then(|history| self.tolerance(history));
-        let patched = history.and_then(|history| self.patch(history, &plan, &self.sentinels));
-        let sentinels = if patched.is_some() { self.sentinels.len() } else { 0 };
-        let could_miss = self.load_failed || history.is_some_and(|history| self.misses(history, &plan));
-        let (shared, name) = (&self.shared, self.watch.dialect());
-        let count = |event, count: u32| shared.counters.add(name, event, u64::from(count));
-        count(Event::Restored, plan.restored);
-        count(Event::CallRestored, plan.calls);
-        count(Event::Ambiguous, plan.ambiguous);
-        shared.counters.add(name, Event::Sentinel, sentinels as u64);
-        self.note(&plan, sentinels);
-        Exchange {
-            draft: self,
-            later: None,
-            plan,
-            patched,
-            reading,
-            survey,
-            settled: None,
-            could_miss,
-            retry: Retry::Not,
-        }
-    }
-
-    /// An exchange whose request goes on as it came, and is read when there is time for that.
-    pub(super) fn read_later(self: Box<Self>, caller: Caller) -> Exchange {
-        let exchange = self.into_exchange(None, Plan::default(), None);
-        Exchange { later: Some(Box::new(caller)), ..exchange }
-    }
-
     /// Whether the provider could miss state that is not put back; where it surely does is counted.
     fn misses(&self, history: &History<'_>, plan: &Plan) -> bool {
         let lacking = |wanted| self.lacking(history, plan, wanted).len();
@@ -192,7 +155,7 @@ impl Draft {
 /// [`refused`](Self::refused); after a second attempt, [`retried`](Self::retried), then `answer` again. What cannot be
 /// held to its end goes to the [`classifier`](Self::classifier).
 pub struct Exchange {
-    draft: Box<Draft>,
+    pub(super) draft: Draft,
     /// Who sent a request that is still to be read.
     later: Option<Box<Caller>>,
     plan: Plan,
@@ -268,6 +231,45 @@ impl fmt::Debug for Remedy {
 }
 
 impl Exchange {
+    /// One in which nothing is put back.
+    pub(super) fn new(draft: Draft) -> Self {
+        Self {
+            draft,
+            later: None,
+            plan: Plan::default(),
+            patched: None,
+            reading: None,
+            survey: None,
+            settled: None,
+            could_miss: false,
+            retry: Retry::Not,
+        }
+    }
+
+    /// The request goes on as it came, and is read when there is time for that.
+    pub(super) fn read_later(&mut self, caller: Caller) {
+        self.later = Some(Box::new(caller));
+    }
+
+    /// Makes the body of what is put back, and of the sentinels that are due up front.
+    pub(super) fn planned(&mut self, reading: Reading, plan: Plan, survey: OnceCell<Survey>) {
+        let (draft, history) = (&mut self.draft, reading.history());
+        if draft.takes_sentinel() {
+            draft.sentinels = draft.sentinels(history, &plan, draft.wanted);
+        }
+        draft.tolerance = draft.tolerance(history);
+        self.patched = draft.patch(history, &plan, &draft.sentinels);
+        self.could_miss = draft.load_failed || draft.misses(history, &plan);
+        let sentinels = if self.patched.is_some() { draft.sentinels.len() } else { 0 };
+        let count = |event, count: u64| draft.shared.counters.add(draft.watch.dialect(), event, count);
+        count(Event::Restored, plan.restored.into());
+        count(Event::CallRestored, plan.calls.into());
+        count(Event::Ambiguous, plan.ambiguous.into());
+        count(Event::Sentinel, sentinels as u64);
+        draft.note(&plan, sentinels);
+        (self.plan, self.reading, self.survey) = (plan, Some(reading), survey.into_inner());
+    }
+
     /// The body to send, if it is not the one that came.
     #[must_use]
     pub fn patched(&self) -> Option<&Bytes> {
@@ -361,13 +363,10 @@ impl Exchange {
     fn catch_up(&mut self) {
         let Some(caller) = self.later.take() else { return };
         let draft = &mut self.draft;
-        let reading = draft.read().filter(|reading| draft.find_scope(reading.history(), &caller));
-        let Some(history) = reading.as_ref().map(Reading::history) else {
-            return draft.report.unobserved(Unobserved::Request);
-        };
-        draft.lacks_something(history, &Gaps::find(history));
-        self.could_miss = draft.misses(history, &self.plan);
-        self.reading = reading;
+        let Some(reading) = draft.read(&caller) else { return };
+        draft.lacks_something(reading.history(), &Gaps::find(reading.history()));
+        self.could_miss = draft.misses(reading.history(), &self.plan);
+        self.reading = Some(reading);
     }
 
     fn settled(&mut self) -> Option<Settled> {

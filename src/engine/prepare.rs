@@ -51,13 +51,13 @@ use crate::{
 pub struct Prepare(State);
 
 enum State {
-    Ready(Option<Exchange>),
+    Ready(Option<Box<Exchange>>),
     Loading(Option<Box<Waiting>>),
 }
 
 /// What waits for the store.
 struct Waiting {
-    draft: Box<Draft>,
+    exchange: Box<Exchange>,
     reading: Reading,
     load: Loading,
 }
@@ -110,36 +110,40 @@ impl Prepare {
     pub(super) fn new(shared: &Arc<Shared>, watch: Watch, head: &Parts, body: Bytes) -> Self {
         let name = watch.dialect.name();
         shared.count(name, Event::Watched);
-        let mut draft = Box::new(Draft::new(shared, watch, body, Report::new(name)));
+        let mut exchange = Box::new(Exchange::new(Draft::new(shared, watch, body, Report::new(name))));
+        let draft = &mut exchange.draft;
         let caller = Caller::of(head, &shared.config.tenant_headers, &shared.config.sessions);
         if shared.config.require_tenant && caller.tenant.is_anonymous() {
             shared.count(name, Event::NoTenant);
-            return Self::ready(draft.give_up());
+            draft.report.unobserved(Unobserved::Request);
+            return Self::ready(exchange);
         }
         if draft.is_unknown(&caller) {
-            return Self::ready(draft.read_later(caller));
+            exchange.read_later(caller);
+            return Self::ready(exchange);
         }
-        let Some(reading) = draft.read() else {
-            return Self::ready(draft.give_up());
+        let Some(reading) = draft.read(&caller) else {
+            return Self::ready(exchange);
         };
-        if !draft.find_scope(reading.history(), &caller) {
-            return Self::ready(draft.give_up());
-        }
         let gaps = Gaps::find(reading.history());
         if !draft.lacks_something(reading.history(), &gaps) {
-            return Self::ready(draft.finish(reading, Plan::default(), OnceCell::new()));
+            exchange.planned(reading, Plan::default(), OnceCell::new());
+            return Self::ready(exchange);
         }
         let mut reply = shared.store.load(&draft.scope());
         match reply.now() {
-            Some(loaded) => Self::ready(draft.loaded(reading, &gaps, Some(loaded))),
+            Some(loaded) => {
+                exchange.loaded(reading, &gaps, Some(loaded));
+                Self::ready(exchange)
+            }
             None => {
                 let load = Loading::new(reply, shared.config.load_timeout);
-                Self(State::Loading(Some(Box::new(Waiting { draft, reading, load }))))
+                Self(State::Loading(Some(Box::new(Waiting { exchange, reading, load }))))
             }
         }
     }
 
-    pub(super) fn ready(exchange: Exchange) -> Self {
+    fn ready(exchange: Box<Exchange>) -> Self {
         Self(State::Ready(Some(exchange)))
     }
 }
@@ -160,14 +164,15 @@ impl Future for Prepare {
                     None => None,
                 };
                 waiting.take().map(|waiting| {
-                    let Waiting { draft, reading, .. } = *waiting;
+                    let Waiting { mut exchange, reading, .. } = *waiting;
                     let gaps = Gaps::find(reading.history());
-                    draft.loaded(reading, &gaps, loaded)
+                    exchange.loaded(reading, &gaps, loaded);
+                    exchange
                 })
             }
         };
         match exchange {
-            Some(exchange) => Poll::Ready(exchange),
+            Some(exchange) => Poll::Ready(*exchange),
             None => panic!("a request was prepared already"),
         }
     }
@@ -198,14 +203,18 @@ impl Reading {
 }
 
 impl Draft {
-    /// Reads the history; `None` if there is none that can be read, which is counted.
-    pub(super) fn read(&self) -> Option<Reading> {
+    /// Reads the history, and finds out whose it is; `None` if that cannot be told, which is counted and reported.
+    pub(super) fn read(&mut self, caller: &Caller) -> Option<Reading> {
         let reading = Reading::try_new(self.original.clone(), |body| self.history(body).ok_or(()));
         if reading.is_err() {
             self.shared.count(self.watch.dialect(), Event::Unread);
             tracing::debug!(dialect = self.watch.dialect(), "the request cannot be read and is passed on as it came");
         }
-        reading.ok()
+        let reading = reading.ok().filter(|reading| self.find_scope(reading.history(), caller));
+        if reading.is_none() {
+            self.report.unobserved(Unobserved::Request);
+        }
+        reading
     }
 
     pub(super) fn history<'b>(&self, body: &'b [u8]) -> Option<History<'b>> {
@@ -213,11 +222,6 @@ impl Draft {
             return None;
         }
         self.watch.dialect.read(body).ok()
-    }
-
-    fn give_up(self: Box<Self>) -> Exchange {
-        self.report.unobserved(Unobserved::Request);
-        self.into_exchange(None, Plan::default(), None)
     }
 
     /// Whether nothing can be known of the conversation, told without reading its history. Then nothing is put back.
@@ -246,30 +250,8 @@ impl Draft {
         lacks
     }
 
-    /// What comes of the store's answer; of none if it took too long.
-    fn loaded(
-        mut self: Box<Self>,
-        reading: Reading,
-        gaps: &Gaps,
-        loaded: Option<Result<Option<Arc<Ledger>>, StoreError>>,
-    ) -> Exchange {
-        let survey = OnceCell::new();
-        let plan = match loaded {
-            Some(Ok(ledger)) => self.plan(reading.history(), gaps, &survey, ledger.as_deref()),
-            Some(Err(error)) => {
-                self.load_failed(Some(&error));
-                Plan::default()
-            }
-            None => {
-                self.load_failed(None);
-                Plan::default()
-            }
-        };
-        self.finish(reading, plan, survey)
-    }
-
     /// Finds out whose conversation this is; says whether there is one.
-    pub(super) fn find_scope(&mut self, history: &History<'_>, caller: &Caller) -> bool {
+    fn find_scope(&mut self, history: &History<'_>, caller: &Caller) -> bool {
         let shared = self.shared.clone();
         let from_body = || history.model.as_deref().map(|model| String::from_utf8_lossy(model).into_owned());
         let model = self.watch.route.model.take().or_else(from_body).unwrap_or_default();
@@ -379,14 +361,6 @@ impl Draft {
         tools.map(read::defaults).unwrap_or_default()
     }
 
-    /// Adds the sentinels that are due up front, and makes the exchange.
-    fn finish(mut self: Box<Self>, reading: Reading, plan: Plan, survey: OnceCell<Survey>) -> Exchange {
-        if self.takes_sentinel() {
-            self.sentinels = self.sentinels(reading.history(), &plan, self.wanted);
-        }
-        self.into_exchange(Some(reading), plan, survey.into_inner())
-    }
-
     /// Where the provider may want state that is not known.
     pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: Wanted) -> Vec<Lacking> {
         let dialect = self.watch.dialect;
@@ -453,5 +427,24 @@ impl Draft {
     pub(super) fn refuse(&mut self, items: impl IntoIterator<Item = ItemRef>) {
         let refused: &mut HashSet<ItemRef> = &mut self.refused;
         refused.extend(items);
+    }
+}
+
+impl Exchange {
+    /// What comes of the store's answer; of none if it took too long.
+    fn loaded(&mut self, reading: Reading, gaps: &Gaps, loaded: Option<Result<Option<Arc<Ledger>>, StoreError>>) {
+        let survey = OnceCell::new();
+        let plan = match loaded {
+            Some(Ok(ledger)) => self.draft.plan(reading.history(), gaps, &survey, ledger.as_deref()),
+            Some(Err(error)) => {
+                self.draft.load_failed(Some(&error));
+                Plan::default()
+            }
+            None => {
+                self.draft.load_failed(None);
+                Plan::default()
+            }
+        };
+        self.planned(reading, plan, survey);
     }
 }

@@ -20,7 +20,9 @@ fn rig(store: TestStore) -> Rig {
 }
 
 async fn exchange(rig: &Rig, uri: &str, body: &Bytes, acts: impl IntoIterator<Item = Act>) -> Got {
-    acts.into_iter().for_each(|act| drop(rig.inner.will(act)));
+    for act in acts {
+        rig.inner.will(act);
+    }
     rig.post(uri, body.clone()).await
 }
 
@@ -30,7 +32,7 @@ async fn a_request_of_an_unknown_session_goes_on_at_once() {
     let rig = rig(TestStore::knowing());
     let body = Bytes::from_static(FOLLOW_UP.as_bytes());
     let got = exchange(&rig, GENERATE, &body, [whole(document())]).await;
-    assert_same(&rig.inner.last().frames, &[body.clone()]);
+    assert_same(&rig.inner.last().frames, std::slice::from_ref(&body));
     assert_eq!((rig.store.loads(), rig.store.appends()), (0, 1));
     let report = got.report();
     assert_eq!((report.session, report.learned, report.missed), (SessionKind::Known, 2, 1));
