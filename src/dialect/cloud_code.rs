@@ -59,12 +59,17 @@ impl Dialect for CloudCode {
         Gemini.message(parts)
     }
 
-    fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
+    fn sentinel_parts(
+        &self,
+        history: &History<'_>,
+        filled: &dyn Fn(usize) -> bool,
+        wanted: Wanted,
+        each: &mut dyn FnMut(usize),
+    ) {
         // Nothing stands in for Claude's signatures.
-        if serves_claude(history) {
-            return Vec::new();
+        if !serves_claude(history) {
+            Gemini.sentinel_parts(history, filled, wanted, each);
         }
-        Gemini.sentinel_parts(history, filled, wanted)
     }
 
     fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool {

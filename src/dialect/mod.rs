@@ -137,10 +137,15 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// The parts on which a provider that answers *missing* wants state, and whose state is not
+    /// Names the parts on which a provider that answers *missing* wants state, and whose state is not
     /// known: those for which `filled` says no.
-    fn sentinel_parts(&self, _history: &History<'_>, _filled: &dyn Fn(usize) -> bool, _wanted: Wanted) -> Vec<usize> {
-        Vec::new()
+    fn sentinel_parts(
+        &self,
+        _history: &History<'_>,
+        _filled: &dyn Fn(usize) -> bool,
+        _wanted: Wanted,
+        _each: &mut dyn FnMut(usize),
+    ) {
     }
 
     /// Whether the provider that answers *missing* looks at a call that is put into this message, or right

@@ -1,6 +1,6 @@
 //! What the readers of all dialects share.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::{History, ToolDefaults, Unreadable};
 use crate::{
@@ -14,24 +14,42 @@ use crate::{
 /// Members over this size are no session ids.
 pub(super) const MAX_MEMBER: usize = 4 << 10;
 
-/// A history with room for as many parts as a conversation of this length has, as a rule.
-pub(super) fn history<'a>(body: &[u8]) -> History<'a> {
-    let mut history = History::default();
-    history.parts.reserve((body.len() / 1_024).min(1_024));
-    history.messages.reserve((body.len() / 2_048).min(512));
-    history
+/// Room for this many is made where it is not known how many there will be.
+const ROOM: usize = 16;
+
+/// Decoded text that is UTF-8, as all of a body is but for lone surrogates.
+pub(crate) fn text(decoded: Cow<'_, [u8]>) -> Cow<'_, str> {
+    match decoded {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+    }
+}
+
+/// Makes room for the next message: at once for as many as there will be if the rest of the body is as what was read of
+/// it, but not for many times as many as there are.
+pub(super) fn make_room(history: &mut History<'_>, cursor: &Cursor<'_>) {
+    let (read, all) = (cursor.position(), cursor.bytes().len());
+    room(&mut history.messages, 1, read, all);
+    room(&mut history.parts, ROOM / 2, read, all);
+}
+
+fn room<T>(list: &mut Vec<T>, needed: usize, read: usize, all: usize) {
+    if list.capacity() - list.len() < needed {
+        let likely = (list.len() as f64 * (all - read) as f64 / read.max(1) as f64) as usize;
+        list.reserve_exact((likely + likely / 16 + ROOM).min(8 * list.len() + ROOM));
+    }
 }
 
 /// How far a body is read for its model alone, in bytes.
 const EARLY: usize = 4 << 10;
 
 /// The model, if a member at the root of the body names it before anything long, as most clients do.
-pub(crate) fn early_model(body: &[u8]) -> Option<String> {
+pub(crate) fn early_model(body: &[u8]) -> Option<Cow<'_, str>> {
     let mut model = None;
     // It ends with an error, at the model or where the piece does.
     let _ = Cursor::new(&body[..body.len().min(EARLY)]).object::<Unreadable>(|cursor, key| {
         if key.is("model") {
-            model = Some(String::from_utf8_lossy(&cursor.string()?.0.decode()).into_owned());
+            model = Some(text(cursor.string()?.0.decode()));
             return Err(Unreadable);
         }
         Ok(())
@@ -99,11 +117,13 @@ fn declaration<'a>(cursor: &mut Cursor<'a>, found: &mut ToolDefaults) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::{EARLY, defaults, early_model};
 
     #[test]
     fn a_model_that_stands_before_the_history_is_found_at_once() {
-        let of = |body: &str| early_model(body.as_bytes());
+        let of = |body: &str| early_model(body.as_bytes()).map(Cow::into_owned);
         assert_eq!(of(r#"{"stream":true,"a":{"model":"n"},"mod\u0065l":"m","messages":["#).as_deref(), Some("m"));
         assert_eq!(of(r#"{"model":7,"messages":[]}"#), None);
         assert_eq!(of(r#"{"messages":[]}"#), None);

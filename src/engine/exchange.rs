@@ -84,8 +84,12 @@ impl Draft {
 
     /// Whether the provider could miss state that is not put back; where it surely does is counted.
     fn misses(&self, history: &History<'_>, plan: &Plan) -> bool {
-        let lacking = |wanted| self.lacking(history, plan, wanted).len();
-        let missed = u32::try_from(lacking(Wanted::FirstCalls)).unwrap_or(u32::MAX);
+        let lacking = |wanted| {
+            let mut count = 0_u32;
+            self.lacking(history, plan, wanted, |_| count = count.saturating_add(1));
+            count
+        };
+        let missed = lacking(Wanted::FirstCalls);
         self.shared.counters.add(self.watch.dialect(), Event::Missed, u64::from(missed));
         self.report.update(|summary| summary.missed = missed);
         plan.withheld > 0 || [Wanted::EveryPart, Wanted::Reasoning].into_iter().any(|wanted| lacking(wanted) > 0)

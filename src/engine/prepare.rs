@@ -232,15 +232,18 @@ impl Draft {
             return false;
         }
         let in_path = self.watch.route.model.as_deref().map(Cow::Borrowed);
-        let Some(model) = in_path.or_else(|| read::early_model(&self.original).map(Cow::Owned)) else { return false };
-        let origin = caller.origin(self.watch.dialect.binds_account(&model));
-        let fold = |session: SessionOf<'_>| {
-            self.key().scope(&ScopeInput { tenant: &caller.tenant, origin: &origin, model: &model, session })
-        };
+        let Some(model) = in_path.or_else(|| read::early_model(&self.original)) else { return false };
+        let fold = |session: SessionOf<'_>| self.scope_of(caller, &model, session);
         let anyone = Named::anyone();
         let takes_sentinel = || self.shared.known_fallback(&fold(SessionOf::Named(&anyone))).is_some();
         let scope = fold(SessionOf::Named(named));
         !self.shared.store.may_hold(&scope) && (config.fallback == Fallback::Off || !takes_sentinel())
+    }
+
+    fn scope_of(&self, caller: &Caller, model: &str, session: SessionOf<'_>) -> Scope {
+        let Caller { tenant, origin, .. } = caller;
+        let binds_account = self.watch.dialect.binds_account(model);
+        self.key().scope(&ScopeInput { tenant, origin, binds_account, model, session })
     }
 
     /// Whether there is a place where state could be missing, and be put back; counted.
@@ -255,11 +258,8 @@ impl Draft {
         let shared = self.shared.clone();
         let from_body = || history.model.as_deref().map(|model| String::from_utf8_lossy(model).into_owned());
         let model = self.watch.route.model.take().or_else(from_body).unwrap_or_default();
-        let origin = caller.origin(self.watch.dialect.binds_account(&model));
-        let key = &shared.key;
-        let fold = |session: SessionOf<'_>| {
-            key.scope(&ScopeInput { tenant: &caller.tenant, origin: &origin, model: &model, session })
-        };
+        let (this, key) = (&*self, &shared.key);
+        let fold = |session: SessionOf<'_>| this.scope_of(caller, &model, session);
         let opening = OnceCell::new();
         let derived = |system: bool| {
             let mut hash = [0; 32];
@@ -270,8 +270,9 @@ impl Draft {
             hash[16..].copy_from_slice(opening?.as_bytes());
             Some(fold(SessionOf::Derived { hash: &hash, agent: caller.agent.as_ref() }))
         };
-        let named = caller.session(&history.members, &shared.config.sessions);
-        let (scope, strictness, kind) = match &named {
+        let in_body = caller.in_body(&history.members, &shared.config.sessions);
+        let named = caller.named.as_ref().or(in_body.as_ref());
+        let (scope, strictness, kind) = match named {
             Some(named) => {
                 let scope = fold(SessionOf::Named(named));
                 match named.strength {
@@ -334,7 +335,9 @@ impl Draft {
         survey: &OnceCell<Survey>,
         ledger: Option<&Ledger>,
     ) -> Plan {
-        let empty = Ledger::new();
+        let Some(ledger) = ledger.filter(|ledger| Restorer::may_find(history, gaps, ledger)) else {
+            return Plan::default();
+        };
         let bound = self.is_bound();
         let around = Around::new(self.watch.dialect, &self.original, history, survey, self.key());
         let restorer = Restorer {
@@ -352,7 +355,7 @@ impl Draft {
             bound,
             tools: if bound { self.bound_tools(history) } else { None },
         };
-        restorer.plan(ledger.unwrap_or(&empty))
+        restorer.plan(ledger)
     }
 
     pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {
@@ -361,14 +364,14 @@ impl Draft {
         tools.map(read::defaults).unwrap_or_default()
     }
 
-    /// Where the provider may want state that is not known.
-    pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: Wanted) -> Vec<Lacking> {
+    /// Names where the provider may want state that is not known.
+    pub(super) fn lacking(&self, history: &History<'_>, plan: &Plan, wanted: Wanted, mut each: impl FnMut(Lacking)) {
         let dialect = self.watch.dialect;
-        let kept = dialect.sentinel_parts(history, &|part| plan.filled.contains(&part), wanted);
+        let is_filled = |part| plan.filled.contains(&part);
+        dialect.sentinel_parts(history, &is_filled, wanted, &mut |part| each(Lacking::Kept(part)));
         let unsigned = plan.edits.iter().filter_map(|edit| edit.unsigned.as_ref());
         let unsigned = unsigned.filter(|unsigned| dialect.is_checked(history, unsigned.message, wanted));
-        let inserted = unsigned.map(|unsigned| Lacking::Inserted(unsigned.placed.item));
-        kept.into_iter().map(Lacking::Kept).chain(inserted).collect()
+        unsigned.for_each(|unsigned| each(Lacking::Inserted(unsigned.placed.item)));
     }
 
     /// Where a sentinel changes anything: clients send it themselves, and what they send is theirs.
@@ -381,7 +384,9 @@ impl Draft {
             }
             Lacking::Inserted(_) => true,
         };
-        self.lacking(history, plan, wanted).into_iter().filter(changes).collect()
+        let mut sentinels = Vec::new();
+        self.lacking(history, plan, wanted, |lacking| sentinels.extend(Some(lacking).filter(changes)));
+        sentinels
     }
 
     /// What of the tools the provider may look at.

@@ -11,7 +11,8 @@ use super::{
 /// Whose conversation a request belongs to, as far as its head tells.
 pub(crate) struct Caller {
     pub(crate) tenant: TenantOf,
-    origin: Origin,
+    /// With the account, which counts only for dialects that bind state to it.
+    pub(crate) origin: Origin,
     pub(crate) agent: Option<Agent>,
     /// The session, if the head names it: then the body has no say in it.
     pub(crate) named: Option<Named>,
@@ -27,14 +28,12 @@ impl Caller {
         }
     }
 
-    /// Where the state is readable. `binds_account` says that it is bound to an account.
-    pub(crate) fn origin(&self, binds_account: bool) -> Origin {
-        if binds_account { self.origin.clone() } else { self.origin.without_account() }
-    }
-
-    /// The session that the request names; `None` if it names none and one has to be derived.
-    pub(crate) fn session(&self, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
-        self.named.clone().or_else(|| by_body(members, sources, self.agent.as_ref()))
+    /// The session that the body names; none if the head does.
+    pub(crate) fn in_body(&self, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
+        if self.named.is_some() {
+            return None;
+        }
+        by_body(members, sources, self.agent.as_ref())
     }
 }
 

@@ -201,7 +201,8 @@ impl HashKey {
             Provider::Host(host) => fold.field("provider host").field(host),
             Provider::Unknown => fold.field("provider unknown"),
         };
-        match &input.origin.account {
+        let account = if input.binds_account { &input.origin.account } else { &Account::Unbound };
+        match account {
             Account::Unbound => fold.field("account unbound"),
             Account::Named(account) => fold.field("account named").field(account.as_bytes()),
             Account::Header(header, account) => fold.field("account header").field(header).field(account),
@@ -290,6 +291,8 @@ impl StdError for KeyError {
 pub(crate) struct ScopeInput<'a> {
     pub(crate) tenant: &'a TenantOf,
     pub(crate) origin: &'a Origin,
+    /// The account counts.
+    pub(crate) binds_account: bool,
     /// As the request names it; a prefix up to `models/` does not matter.
     pub(crate) model: &'a str,
     pub(crate) session: SessionOf<'a>,
@@ -360,7 +363,8 @@ mod tests {
             Some(named) => SessionOf::Named(named),
             None => SessionOf::Derived { hash: &[1; 32], agent: caller.agent.as_ref() },
         };
-        KEY.scope(&ScopeInput { tenant: &caller.tenant, origin: &caller.origin(true), model, session })
+        let Caller { tenant, origin, .. } = &caller;
+        KEY.scope(&ScopeInput { tenant, origin, binds_account: true, model, session })
     }
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
@@ -455,9 +459,9 @@ mod tests {
     fn another_key_gives_another_scope() {
         let parts = request("/", &[]);
         let caller = Caller::of(&parts, &[], &SessionSources::default());
-        let (tenant, origin) = (&caller.tenant, &caller.origin(false));
+        let Caller { tenant, origin, .. } = &caller;
         let session = SessionOf::Derived { hash: &[1; 32], agent: None };
-        let input = ScopeInput { tenant, origin, model: "m", session };
+        let input = ScopeInput { tenant, origin, binds_account: false, model: "m", session };
         assert_ne!(KEY.scope(&input), HashKey::from_bytes([8; 32]).scope(&input));
         let (one, other) = (HashKey::random().unwrap(), HashKey::random().unwrap());
         assert_ne!(one.as_bytes(), other.as_bytes());
@@ -467,10 +471,9 @@ mod tests {
     fn nothing_is_in_debug_output() {
         let parts = request("https://secret.example/", &[("x-tenant", "secret"), ("session-id", "secret")]);
         let caller = Caller::of(&parts, &[], &SessionSources::default());
-        let named = caller.session(&[], &SessionSources::default()).unwrap();
-        let session = SessionOf::Named(&named);
-        let (tenant, origin) = (&caller.tenant, &caller.origin(true));
-        let input = ScopeInput { tenant, origin, model: "secret", session };
+        let session = SessionOf::Named(caller.named.as_ref().unwrap());
+        let Caller { tenant, origin, .. } = &caller;
+        let input = ScopeInput { tenant, origin, binds_account: true, model: "secret", session };
         let shown = format!(
             "{caller:?}{input:?}{session:?}{:?}{:?}",
             HashKey::from_bytes([115; 32]),
@@ -590,6 +593,7 @@ mod tests {
             // Otherwise equal inputs would be too rare.
             let second = |at: usize| usize::from(!same[at]);
             let input = |tenant: usize, origin: usize, model: usize, session: usize| ScopeInput {
+                binds_account: true,
                 tenant: &tenants[tenant],
                 origin: &origins[origin],
                 model: &models[model],

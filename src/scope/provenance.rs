@@ -62,12 +62,6 @@ pub(crate) struct Origin {
     pub(super) account: Account,
 }
 
-impl Origin {
-    pub(super) fn without_account(&self) -> Self {
-        Self { provider: self.provider.clone(), account: Account::Unbound }
-    }
-}
-
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Origin(..)")

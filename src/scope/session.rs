@@ -478,7 +478,9 @@ mod tests {
     }
 
     fn session(parts: &Parts, members: &[Member<'_>], sources: &SessionSources) -> Option<Named> {
-        Caller::of(parts, &[], sources).session(members, sources)
+        let caller = Caller::of(parts, &[], sources);
+        let in_body = caller.in_body(members, sources);
+        caller.named.or(in_body)
     }
 
     fn read(headers: &[(&str, &str)], body: &Value) -> Option<Named> {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader { history: read::history(body), ..Reader::default() };
+    let mut reader = Reader::default();
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;
@@ -86,6 +86,7 @@ impl<'a> Reader<'a> {
             // A message that is no object is the provider's to refuse.
             return Err(Unreadable);
         }
+        read::make_room(&mut self.history, cursor);
         let message = self.history.messages.len();
         let first = self.history.parts.len();
         let mut author = Author::Client;

@@ -133,10 +133,16 @@ impl Dialect for Chat {
         cursor.skip().is_ok() && cursor.end().is_ok()
     }
 
-    fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
+    fn sentinel_parts(
+        &self,
+        history: &History<'_>,
+        filled: &dyn Fn(usize) -> bool,
+        wanted: Wanted,
+        each: &mut dyn FnMut(usize),
+    ) {
         match wanted {
-            Wanted::Reasoning => without_reasoning(history, filled),
-            Wanted::FirstCalls | Wanted::EveryPart => first_calls(history, filled),
+            Wanted::Reasoning => without_reasoning(history, filled, each),
+            Wanted::FirstCalls | Wanted::EveryPart => first_calls(history, filled, each),
         }
     }
 
@@ -179,7 +185,7 @@ fn serves_gemini(history: &History<'_>) -> bool {
 }
 
 /// The first part of each message of the model that has no reasoning.
-fn without_reasoning(history: &History<'_>, filled: &dyn Fn(usize) -> bool) -> Vec<usize> {
+fn without_reasoning(history: &History<'_>, filled: &dyn Fn(usize) -> bool, each: &mut dyn FnMut(usize)) {
     let answers = history.messages.iter().filter(|message| message.author == Author::Model);
     let bare = answers.filter(|message| {
         !message.parts.clone().any(|at| {
@@ -188,13 +194,13 @@ fn without_reasoning(history: &History<'_>, filled: &dyn Fn(usize) -> bool) -> V
             own || filled(at)
         })
     });
-    bare.filter(|message| !message.parts.is_empty()).map(|message| message.parts.start).collect()
+    bare.filter(|message| !message.parts.is_empty()).map(|message| message.parts.start).for_each(each);
 }
 
 /// The first call of each message of the model in the current turn.
-fn first_calls(history: &History<'_>, filled: &dyn Fn(usize) -> bool) -> Vec<usize> {
+fn first_calls(history: &History<'_>, filled: &dyn Fn(usize) -> bool, each: &mut dyn FnMut(usize)) {
     if !serves_gemini(history) {
-        return Vec::new();
+        return;
     }
     let messages = history.messages.iter().skip(current_turn(history));
     let answers = messages.filter(|message| message.author == Author::Model);
@@ -202,7 +208,7 @@ fn first_calls(history: &History<'_>, filled: &dyn Fn(usize) -> bool) -> Vec<usi
         let mut parts = message.parts.clone();
         parts.find(|at| history.parts[*at].kind == PartKind::Call)
     });
-    calls.filter(|at| history.parts[*at].slot.is_missing() && !filled(*at)).collect()
+    calls.filter(|at| history.parts[*at].slot.is_missing() && !filled(*at)).for_each(each);
 }
 
 /// The index of the message with which the current turn begins.
@@ -304,10 +310,15 @@ mod tests {
         let stand_ins = StandIns { sentinel: Some(Sentinel::Literal), reasoning: true };
         let body = br#"{"model":"google/gemini-3-pro","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"so","reasoning_content":"","tool_calls":[{"id":"a","function":{"name":"f"}},{"id":"b","function":{"name":"g"}}]},{"role":"tool","tool_call_id":"a","content":""},{"role":"assistant","reasoning":"own","content":"x"}]}"#;
         let history = request::read(body).unwrap();
+        let named = |history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted| {
+            let mut parts = Vec::new();
+            Chat.sentinel_parts(history, filled, wanted, &mut |part| parts.push(part));
+            parts
+        };
         let nothing = |_: usize| false;
         let apply = |wanted: Wanted| {
             let value = Chat.sentinel(stand_ins, wanted).unwrap();
-            let parts = Chat.sentinel_parts(&history, &nothing, wanted);
+            let parts = named(&history, &nothing, wanted);
             let [part] = parts[..] else { panic!("one part") };
             let splice = Chat.stand_in(body, &history, part, &value).unwrap();
             let body: serde_json::Value = serde_json::from_slice(&splice.apply(body)).unwrap();
@@ -317,11 +328,11 @@ mod tests {
         let calls = apply(Wanted::FirstCalls)["tool_calls"].clone();
         assert_eq!(calls[0]["extra_content"]["google"]["thought_signature"], "skip_thought_signature_validator");
         assert_eq!(calls[1].get("extra_content"), None);
-        assert!(Chat.sentinel_parts(&history, &|_| true, Wanted::Reasoning).is_empty());
+        assert!(named(&history, &|_| true, Wanted::Reasoning).is_empty());
         let other = request::read(
             br#"{"model":"glm","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}]}"#,
         )
         .unwrap();
-        assert!(Chat.sentinel_parts(&other, &nothing, Wanted::FirstCalls).is_empty());
+        assert!(named(&other, &nothing, Wanted::FirstCalls).is_empty());
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader { history: read::history(body), ..Reader::default() };
+    let mut reader = Reader::default();
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;
@@ -102,6 +102,7 @@ impl<'a> Reader<'a> {
             });
         }
         self.begun = true;
+        read::make_room(&mut self.history, cursor);
         let message = self.history.messages.len();
         let first = self.history.parts.len();
         let author = if &*role == b"assistant" { Author::Model } else { Author::Client };

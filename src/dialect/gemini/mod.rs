@@ -78,8 +78,14 @@ impl Dialect for Gemini {
         message(parts)
     }
 
-    fn sentinel_parts(&self, history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
-        sentinel_parts(history, filled, wanted)
+    fn sentinel_parts(
+        &self,
+        history: &History<'_>,
+        filled: &dyn Fn(usize) -> bool,
+        wanted: Wanted,
+        each: &mut dyn FnMut(usize),
+    ) {
+        sentinel_parts(history, filled, wanted, each);
     }
 
     fn is_checked(&self, history: &History<'_>, message: usize, wanted: Wanted) -> bool {
@@ -154,18 +160,18 @@ pub(super) fn message(parts: &[Whole<'_>]) -> Bytes {
 
 /// The provider checks the *current turn*, which begins at the last message of the user that holds
 /// something else than outputs of calls; in it, the first call of each model message.
-pub(super) fn sentinel_parts(history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted) -> Vec<usize> {
+fn sentinel_parts(history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted: Wanted, each: &mut dyn FnMut(usize)) {
     let is_open = |at: &usize| history.parts[*at].slot.is_missing() && !filled(*at);
     let model = |from: usize| {
         let messages = history.messages.iter().skip(from);
         messages.filter(|message| message.author == Author::Model)
     };
     match wanted {
-        Wanted::Reasoning => Vec::new(),
+        Wanted::Reasoning => {}
         Wanted::FirstCalls => {
             let first_calls = model(current_turn(history))
                 .filter_map(|message| message.parts.clone().find(|at| history.parts[*at].kind == PartKind::Call));
-            first_calls.filter(is_open).collect()
+            first_calls.filter(is_open).for_each(each);
         }
         Wanted::EveryPart => {
             let parts = model(0).flat_map(|message| message.parts.clone());
@@ -173,7 +179,7 @@ pub(super) fn sentinel_parts(history: &History<'_>, filled: &dyn Fn(usize) -> bo
                 let part = &history.parts[*at];
                 matches!(part.kind, PartKind::Text | PartKind::Media | PartKind::Call) && !part.is_empty_text()
             };
-            parts.filter(carries).filter(is_open).collect()
+            parts.filter(carries).filter(is_open).for_each(each);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(in crate::dialect) fn read_envelope(
     body: &[u8],
     is_envelope: impl Fn(&[u8]) -> bool,
 ) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader { history: read::history(body), ..Reader::default() };
+    let mut reader = Reader::default();
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| {
         if is_envelope(&name.decode()) {
@@ -131,6 +131,7 @@ impl<'a> Reader<'a> {
             // A message that is no object is the provider's to refuse.
             return Err(Unreadable);
         }
+        read::make_room(&mut self.history, cursor);
         let message = self.history.messages.len();
         let first = self.history.parts.len();
         let mut author = Author::Client;

@@ -13,7 +13,7 @@ use crate::{
 
 /// Reads the body of a request.
 pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader { history: read::history(body), ..Reader::default() };
+    let mut reader = Reader::default();
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| reader.member(cursor, name))?;
     cursor.end()?;
@@ -115,6 +115,7 @@ impl<'a> Reader<'a> {
     }
 
     fn item(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Unreadable> {
+        read::make_room(&mut self.history, cursor);
         let first = self.history.parts.len();
         let item = item(cursor, self.history.messages.len(), &mut self.history.parts)?;
         self.has_references |= item.kind == ItemKind::Reference;

@@ -25,7 +25,7 @@ use super::{
     survey::{Around, is_blank_thought},
 };
 use crate::{
-    dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole},
+    dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole, read::text},
     ledger::{
         Anchor, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
         few::Few,
@@ -173,6 +173,40 @@ impl Edit {
     }
 }
 
+/// Kinds of parts.
+#[derive(Default)]
+pub(crate) struct Kinds {
+    all: bool,
+    some: Few<Kind>,
+}
+
+impl Kinds {
+    /// Those that are worth finding again: of which some carry state, or all where more hangs on what a message is than
+    /// the state of its parts.
+    fn worth_matching(gaps: &Gaps, ledger: &Ledger) -> Self {
+        let mut kinds = Self::default();
+        for turn in ledger.turns() {
+            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
+            for part in parts {
+                kinds.all |= is_whole(part);
+                if part.state.is_some() && !kinds.some.contains(&part.kind) {
+                    kinds.some.push(part.kind);
+                }
+            }
+            kinds.all |= turn.alternatives().len() > 1 || !gaps.orphans.is_empty();
+            if kinds.all {
+                break;
+            }
+        }
+        kinds
+    }
+
+    fn contain(&self, history: &History<'_>, target: &Range<usize>) -> bool {
+        let kind = history.parts[target.start].remembered_kind();
+        kind.is_some_and(|kind| self.all || self.some.contains(&kind))
+    }
+}
+
 pub(crate) struct Restorer<'a> {
     pub(crate) dialect: &'static dyn Dialect,
     pub(crate) key: &'a HashKey,
@@ -195,6 +229,13 @@ pub(crate) struct Restorer<'a> {
 }
 
 impl Restorer<'_> {
+    /// Whether anything that is remembered could go back, told without looking at content.
+    pub(crate) fn may_find(history: &History<'_>, gaps: &Gaps, ledger: &Ledger) -> bool {
+        let kinds = Kinds::worth_matching(gaps, ledger);
+        gaps.targets.iter().any(|target| kinds.contain(history, target))
+            || !(gaps.orphans.is_empty() || ledger.is_empty())
+    }
+
     /// Matches the ledger against the history.
     pub(crate) fn plan(&self, ledger: &Ledger) -> Plan {
         let turns: OwnMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
@@ -210,11 +251,8 @@ impl Restorer<'_> {
             runs: OwnMap::default(),
             first_calls: HashSet::new(),
         };
-        if ledger.is_empty() {
-            return work.finish();
-        }
         let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
-        work.kept_parts(&mut matcher, &self.worth_matching(ledger));
+        work.kept_parts(&mut matcher, &Kinds::worth_matching(self.gaps, ledger));
         let dropped = work.dropped_calls(&matcher, ledger);
         let comebacks: Vec<_> = dropped.iter().map(|dropped| work.comes_back(dropped)).collect();
         let mut returning = work.whole_thoughts(&comebacks);
@@ -223,27 +261,6 @@ impl Restorer<'_> {
             work.put_calls_back(&dropped, &thoughts);
         }
         work.finish()
-    }
-
-    /// The kinds of parts that are worth finding again: those of which some carry state, or all where
-    /// more hangs on what a message is than the state of its parts.
-    fn worth_matching(&self, ledger: &Ledger) -> Vec<Kind> {
-        const ALL: [Kind; 5] = [Kind::Text, Kind::Thought, Kind::Call, Kind::Media, Kind::Native];
-        let mut kinds = Vec::with_capacity(ALL.len());
-        for turn in ledger.turns() {
-            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
-            let mut whole_thought = false;
-            for part in parts {
-                whole_thought |= is_whole(part);
-                if part.state.is_some() && !kinds.contains(&part.kind) {
-                    kinds.push(part.kind);
-                }
-            }
-            if whole_thought || turn.alternatives().len() > 1 || !self.gaps.orphans.is_empty() {
-                return ALL.into();
-            }
-        }
-        kinds
     }
 
     fn place(&self, target: &Range<usize>, matcher: &Matcher<'_>) -> Option<Place<'_>> {
@@ -329,14 +346,6 @@ impl Restorer<'_> {
     }
 }
 
-/// Decoded text that is UTF-8, as all of the body is but for lone surrogates.
-fn text(decoded: Cow<'_, [u8]>) -> Cow<'_, str> {
-    match decoded {
-        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
-        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
-    }
-}
-
 /// The plan while it is worked out.
 struct Work<'a> {
     restorer: &'a Restorer<'a>,
@@ -363,12 +372,9 @@ impl<'a> Work<'a> {
     }
 
     /// Puts state back on the parts that the client kept.
-    fn kept_parts(&mut self, matcher: &mut Matcher<'_>, worth_matching: &[Kind]) {
+    fn kept_parts(&mut self, matcher: &mut Matcher<'_>, worth_matching: &Kinds) {
         let history = self.restorer.history;
-        let is_worth = |target: &&Range<usize>| {
-            let kind = history.parts[target.start].remembered_kind();
-            kind.is_some_and(|kind| worth_matching.contains(&kind))
-        };
+        let is_worth = |target: &&Range<usize>| worth_matching.contain(history, target);
         let mut targets = Vec::with_capacity(self.restorer.gaps.targets.len());
         targets.extend(self.restorer.gaps.targets.iter().filter(is_worth).cloned());
         let in_pieces = |target: &Range<usize>| target.len() > 1;
