@@ -27,8 +27,8 @@ impl Dialect for CloudCode {
         version.ends_with("internal").then_some(Route { operation, model: None })
     }
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
-        gemini::request::read_envelope(body, |key| key == b"request")
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+        gemini::request::read_envelope(body, empty, |key| key == b"request")
     }
 
     fn recorder(

@@ -141,10 +141,27 @@ impl Slot {
 }
 
 impl<'a> History<'a> {
+    /// The lists of this history without what is in them, for one of another body.
+    pub(crate) fn emptied(self) -> History<'static> {
+        History {
+            system: emptied(self.system),
+            messages: emptied(self.messages),
+            parts: emptied(self.parts),
+            members: emptied(self.members),
+            ..History::default()
+        }
+    }
+
     /// The parts of a message.
     pub(crate) fn parts_of(&self, message: usize) -> &[Part<'a>] {
         &self.parts[self.messages[message].parts.clone()]
     }
+}
+
+/// An empty list in the memory of another one: collecting elements of one size happens in place.
+fn emptied<T, U>(mut list: Vec<T>) -> Vec<U> {
+    list.clear();
+    list.into_iter().filter_map(|_| None).collect()
 }
 
 impl Part<'_> {

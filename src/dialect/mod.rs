@@ -50,8 +50,8 @@ pub(crate) trait Dialect: Send + Sync + fmt::Debug + 'static {
     /// Whether a request is one of this protocol that carries a history.
     fn route(&self, method: &Method, uri: &Uri) -> Option<Route>;
 
-    /// Reads the history of a request body that is known to be UTF-8.
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable>;
+    /// Reads the history of a request body that is known to be UTF-8, into the lists of an empty one.
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable>;
 
     /// Whether the provider may bind the state of this model to the account of the caller.
     fn binds_account(&self, _model: &str) -> bool {

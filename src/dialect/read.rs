@@ -14,29 +14,11 @@ use crate::{
 /// Members over this size are no session ids.
 pub(super) const MAX_MEMBER: usize = 4 << 10;
 
-/// Room for this many is made where it is not known how many there will be.
-const ROOM: usize = 16;
-
 /// Decoded text that is UTF-8, as all of a body is but for lone surrogates.
 pub(crate) fn text(decoded: Cow<'_, [u8]>) -> Cow<'_, str> {
     match decoded {
         Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
         Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
-    }
-}
-
-/// Makes room for the next message: at once for as many as there will be if the rest of the body is as what was read of
-/// it, but not for many times as many as there are.
-pub(super) fn make_room(history: &mut History<'_>, cursor: &Cursor<'_>) {
-    let (read, all) = (cursor.position(), cursor.bytes().len());
-    room(&mut history.messages, 1, read, all);
-    room(&mut history.parts, ROOM / 2, read, all);
-}
-
-fn room<T>(list: &mut Vec<T>, needed: usize, read: usize, all: usize) {
-    if list.capacity() - list.len() < needed {
-        let likely = (list.len() as f64 * (all - read) as f64 / read.max(1) as f64) as usize;
-        list.reserve_exact((likely + likely / 16 + ROOM).min(8 * list.len() + ROOM));
     }
 }
 
@@ -55,6 +37,27 @@ pub(crate) fn early_model(body: &[u8]) -> Option<Cow<'_, str>> {
         Ok(())
     });
     model
+}
+
+/// Room for so many is made where it is not known how many there will be.
+const ROOM: usize = 16;
+
+/// No more room is made than for so many times as many as there are, for the rest may be of another kind.
+const MOST: usize = 64;
+
+/// Makes room for the next message: at once for all that there will be if the rest of the body is as what was read of it.
+pub(super) fn make_room(history: &mut History<'_>, cursor: &Cursor<'_>) {
+    let start = history.messages.first().map_or(0, |first| first.span.start);
+    let (read, left) = (cursor.position().saturating_sub(start), cursor.bytes().len() - cursor.position());
+    room(&mut history.messages, 1, read, left);
+    room(&mut history.parts, ROOM / 4, read, left);
+}
+
+fn room<T>(list: &mut Vec<T>, needed: usize, read: usize, left: usize) {
+    if list.capacity() - list.len() < needed {
+        let likely = (list.len() as f64 * left as f64 / read.max(1) as f64) as usize;
+        list.reserve_exact((likely + likely / 16).min(MOST * list.len()) + ROOM);
+    }
 }
 
 /// Notes that a member was seen; the second one makes a body ambiguous.

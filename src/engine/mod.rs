@@ -63,6 +63,7 @@ mod counters;
 mod exchange;
 mod observer;
 mod prepare;
+mod reading;
 pub mod refusal;
 mod report;
 mod restore;
@@ -89,7 +90,7 @@ pub use self::{
     prepare::Prepare,
     report::{Report, SessionKind, Summary, Unobserved},
 };
-use self::{config::Config, counters::Counters};
+use self::{config::Config, counters::Counters, reading::Spares};
 pub(crate) use self::{
     exchange::Step,
     prepare::{Loading, Timer},
@@ -121,6 +122,7 @@ pub(crate) struct Shared {
     /// The named scope of a conversation, by the scope that would be derived of it: a count often
     /// does not name the session of the request that it counts for.
     pub(crate) aliases: Cache<Scope, Scope>,
+    spares: Spares,
 }
 
 /// What a provider is known to take where state is missing.
@@ -200,6 +202,7 @@ impl Engine {
             fallbacks: Cache::new(config::MAX_FALLBACKS),
             bound: Cache::new(config::MAX_FALLBACKS),
             aliases: Cache::new(config::MAX_ALIASES),
+            spares: Spares::default(),
         }))
     }
 

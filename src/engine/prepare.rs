@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     Event, Exchange, Fallback, Known, Report, SessionKind, Shared, Unobserved, Watch,
     exchange::{Draft, Lacking},
+    reading::Reading,
     restore::{Gaps, Plan, Restorer},
     survey::{self, Around, Survey},
 };
@@ -187,30 +188,15 @@ impl fmt::Debug for Prepare {
     }
 }
 
-self_cell::self_cell!(
-    /// A request body and the history that was read in it.
-    pub(super) struct Reading {
-        owner: Bytes,
-        #[covariant]
-        dependent: History,
-    }
-);
-
-impl Reading {
-    pub(super) fn history(&self) -> &History<'_> {
-        self.borrow_dependent()
-    }
-}
-
 impl Draft {
     /// Reads the history, and finds out whose it is; `None` if that cannot be told, which is counted and reported.
     pub(super) fn read(&mut self, caller: &Caller) -> Option<Reading> {
-        let reading = Reading::try_new(self.original.clone(), |body| self.history(body).ok_or(()));
-        if reading.is_err() {
+        let reading = Reading::of(&self.shared, self.watch.dialect, &self.original);
+        if reading.is_none() {
             self.shared.count(self.watch.dialect(), Event::Unread);
             tracing::debug!(dialect = self.watch.dialect(), "the request cannot be read and is passed on as it came");
         }
-        let reading = reading.ok().filter(|reading| self.find_scope(reading.history(), caller));
+        let reading = reading.filter(|reading| self.find_scope(reading.history(), caller));
         if reading.is_none() {
             self.report.unobserved(Unobserved::Request);
         }
@@ -221,7 +207,7 @@ impl Draft {
         if !is_utf8(body) {
             return None;
         }
-        self.watch.dialect.read(body).ok()
+        self.watch.dialect.read(body, History::default()).ok()
     }
 
     /// Whether nothing can be known of the conversation, told without reading its history. Then nothing is put back.

@@ -256,7 +256,7 @@ impl<'a> Matcher<'a> {
         self.choose_alternatives(&buckets);
         // The order of the places keeps the result the same on every run. What has an id tells whose neighbour the
         // rest is.
-        buckets.sort_by_key(|bucket| {
+        buckets.sort_unstable_by_key(|bucket| {
             let first = bucket.places.first().copied();
             (first.is_none_or(|first| places[first].id.is_none()), first)
         });

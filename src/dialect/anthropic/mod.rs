@@ -59,8 +59,8 @@ impl Dialect for Anthropic {
         is_messages.then_some(Route { operation, model: None })
     }
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
-        request::read(body)
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+        request::read(body, empty)
     }
 
     fn binds_account(&self, model: &str) -> bool {
@@ -281,7 +281,7 @@ mod tests {
             {"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"c2ln"},{"type":"text","text":"a"}]},
             {"role":"assistant","content":[{"type":"thinking","thinking":"t"},{"type":"tool_use","id":"i","name":"n"}]},
             {"role":"user","content":[{"type":"tool_result","tool_use_id":"i"},{"type":"hologram"},7]}]}"#;
-        let history = Anthropic.read(body).unwrap();
+        let history = Anthropic.read(body, History::default()).unwrap();
         assert_eq!(history.model.as_deref(), Some(&b"m"[..]));
         assert_eq!((history.system.len(), history.members.len(), history.messages.len()), (1, 1, 4));
         let parts: Vec<_> = history.parts.iter().map(|part| (part.kind, part.slot.clone())).collect();
@@ -311,10 +311,10 @@ mod tests {
             r#"{"messages":["hi"]}"#,
             r#"{"messages":[]} x"#,
         ] {
-            assert!(Anthropic.read(body.as_bytes()).is_err(), "{body}");
+            assert!(Anthropic.read(body.as_bytes(), History::default()).is_err(), "{body}");
         }
         let deep = format!(r#"{{"messages":[{{"content":[{}]}}]}}"#, "[".repeat(500) + &"]".repeat(500));
-        assert!(Anthropic.read(deep.as_bytes()).is_err());
+        assert!(Anthropic.read(deep.as_bytes(), History::default()).is_err());
     }
 
     #[test]

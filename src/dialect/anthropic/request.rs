@@ -14,8 +14,8 @@ use crate::{
     wire::json::{Cursor, Str},
 };
 
-pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
+pub(super) fn read<'a>(body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+    let mut reader = Reader { history: empty, ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;

@@ -700,7 +700,7 @@ mod tests {
                 let mut changed = event.to_vec();
                 for byte in [b'"', b'{', b'}', b'0', b'\\', 0xff] {
                     changed[end] = byte;
-                    let _ = request::read(&changed);
+                    let _ = request::read(&changed, crate::dialect::History::default());
                     recorder.event(&changed);
                 }
                 recorder.turn(true);

@@ -276,7 +276,7 @@ mod tests {
     /// The message after these parts were put back into it.
     fn put(message: &str, before: Option<usize>, wholes: &[(Kind, &'static str)]) -> Option<Value> {
         let body = format!("{{\"messages\":[{message}]}}");
-        let history = request::read(body.as_bytes()).unwrap();
+        let history = request::read(body.as_bytes(), History::default()).unwrap();
         let raws: Vec<_> = wholes.iter().map(|(_, raw)| Bytes::from_static(raw.as_bytes())).collect();
         let wholes: Vec<_> = wholes.iter().zip(&raws).map(|((kind, _), raw)| Whole { kind: *kind, raw }).collect();
         let splices = put_back(body.as_bytes(), &history, Spot { message: 0, before }, &wholes)?;

@@ -57,8 +57,8 @@ impl Dialect for Chat {
         Some(Route { operation: Operation::Generate, model })
     }
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
-        request::read(body)
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+        request::read(body, empty)
     }
 
     fn layout(&self) -> Layout {
@@ -309,7 +309,7 @@ mod tests {
     fn stand_ins_go_where_they_are_wanted() {
         let stand_ins = StandIns { sentinel: Some(Sentinel::Literal), reasoning: true };
         let body = br#"{"model":"google/gemini-3-pro","messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"so","reasoning_content":"","tool_calls":[{"id":"a","function":{"name":"f"}},{"id":"b","function":{"name":"g"}}]},{"role":"tool","tool_call_id":"a","content":""},{"role":"assistant","reasoning":"own","content":"x"}]}"#;
-        let history = request::read(body).unwrap();
+        let history = request::read(body, History::default()).unwrap();
         let named = |history: &History<'_>, filled: &dyn Fn(usize) -> bool, wanted| {
             let mut parts = Vec::new();
             Chat.sentinel_parts(history, filled, wanted, &mut |part| parts.push(part));
@@ -331,6 +331,7 @@ mod tests {
         assert!(named(&history, &|_| true, Wanted::Reasoning).is_empty());
         let other = request::read(
             br#"{"model":"glm","messages":[{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}]}"#,
+            History::default(),
         )
         .unwrap();
         assert!(named(&other, &nothing, Wanted::FirstCalls).is_empty());

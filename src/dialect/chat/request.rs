@@ -15,8 +15,8 @@ use crate::{
     wire::json::{Cursor, Str},
 };
 
-pub(super) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
+pub(super) fn read<'a>(body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+    let mut reader = Reader { history: empty, ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, key| reader.member(cursor, key))?;
     cursor.end()?;
@@ -141,6 +141,9 @@ impl<'a> Reader<'a> {
         let first = parts.len();
         if let Some((field, part)) = thought(bytes, scan, message) {
             if field == Field::Content && part.slot.is_missing() && !part.is_empty_text() {
+                if self.contents.len() == self.contents.capacity() {
+                    self.contents.reserve_exact(self.history.messages.capacity() + 1);
+                }
                 self.contents.push(first);
             }
             parts.push(part);
@@ -526,7 +529,7 @@ mod tests {
 
     fn parts(message: &str) -> Vec<(PartKind, bool)> {
         let body = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}},{message}]}}");
-        let history = read(body.as_bytes()).unwrap();
+        let history = read(body.as_bytes(), History::default()).unwrap();
         history.parts_of(1).iter().map(|part| (part.kind, part.slot.is_missing())).collect()
     }
 
@@ -590,7 +593,7 @@ mod tests {
             {"role":"user","content":[{"type":"text","text":"hi"},{"type":"image_url","image_url":{"url":"data:x"}}]},
             {"role":"system","content":"c"},
             {"role":"tool","tool_call_id":"c1","content":[{"type":"text","text":"out"}]}],"model":"m","session_id":"s"}"#;
-        let history = read(body.as_bytes()).unwrap();
+        let history = read(body.as_bytes(), History::default()).unwrap();
         assert_eq!((history.system.len(), history.messages.len(), history.members.len()), (2, 3, 1));
         let kinds: Vec<_> = history.parts.iter().map(|part| part.kind).collect();
         assert_eq!(kinds, [PartKind::Text, PartKind::Media, PartKind::Text, PartKind::Output]);
@@ -608,7 +611,7 @@ mod tests {
             r#"{"messages":[7]}"#,
             r#"{"messages":[]} x"#,
         ] {
-            assert!(read(body.as_bytes()).is_err(), "{body}");
+            assert!(read(body.as_bytes(), History::default()).is_err(), "{body}");
         }
     }
 
@@ -617,7 +620,7 @@ mod tests {
         let missing = |model: &str, off: &str| {
             let body =
                 format!("{{\"model\":\"{model}\",{off},\"messages\":[{{\"role\":\"assistant\",\"content\":\"so\"}}]}}");
-            read(body.as_bytes()).unwrap().parts[0].slot.is_missing()
+            read(body.as_bytes(), History::default()).unwrap().parts[0].slot.is_missing()
         };
         for off in
             [r#""thinking":{"type":"disabled"}"#, r#""reasoning":{"effort":"none"}"#, r#""reasoning_effort":"none""#]

@@ -48,8 +48,8 @@ impl Dialect for Gemini {
         Some(Route { operation, model: Some(model) })
     }
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
-        request::read(body)
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+        request::read(body, empty)
     }
 
     fn recorder(

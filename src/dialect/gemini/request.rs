@@ -16,16 +16,17 @@ use crate::{
 };
 
 /// Reads a body whose contents stand at its root, or in `generateContentRequest` when it is counted.
-pub(in crate::dialect) fn read(body: &[u8]) -> Result<History<'_>, Unreadable> {
-    read_envelope(body, |key| matches!(key, b"generateContentRequest" | b"generate_content_request"))
+pub(in crate::dialect) fn read<'a>(body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+    read_envelope(body, empty, |key| matches!(key, b"generateContentRequest" | b"generate_content_request"))
 }
 
 /// Reads a body that may wrap the request in a member for which `is_envelope` holds.
-pub(in crate::dialect) fn read_envelope(
-    body: &[u8],
+pub(in crate::dialect) fn read_envelope<'a>(
+    body: &'a [u8],
+    empty: History<'a>,
     is_envelope: impl Fn(&[u8]) -> bool,
-) -> Result<History<'_>, Unreadable> {
-    let mut reader = Reader::default();
+) -> Result<History<'a>, Unreadable> {
+    let mut reader = Reader { history: empty, ..Reader::default() };
     let mut cursor = Cursor::new(body);
     cursor.object(|cursor, name| {
         if is_envelope(&name.decode()) {
@@ -449,7 +450,7 @@ mod tests {
     #[test]
     fn the_envelope_and_what_is_in_it_may_both_name_the_model() {
         let read = |body: &str| {
-            let history = read_envelope(body.as_bytes(), |key| key == b"request").ok()?;
+            let history = read_envelope(body.as_bytes(), History::default(), |key| key == b"request").ok()?;
             Some(history.model?.into_owned())
         };
         assert_eq!(read(r#"{"model":"m","request":{"contents":[],"model":"m"}}"#).as_deref(), Some(&b"m"[..]));

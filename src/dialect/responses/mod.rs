@@ -42,8 +42,8 @@ impl Dialect for Responses {
         (method == Method::POST).then_some(Route { operation, model: None })
     }
 
-    fn read<'a>(&self, body: &'a [u8]) -> Result<History<'a>, Unreadable> {
-        request::read(body)
+    fn read<'a>(&self, body: &'a [u8], empty: History<'a>) -> Result<History<'a>, Unreadable> {
+        request::read(body, empty)
     }
 
     /// State is bound to the organization, and on Azure to the resource.

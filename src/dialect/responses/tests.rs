@@ -114,7 +114,7 @@ fn the_paths_are_those_that_carry_a_history() {
 /// The kinds of the parts, and who speaks.
 fn read(body: &Value) -> Vec<(PartKind, Author, bool)> {
     let body = body.to_string();
-    let history = request::read(body.as_bytes()).unwrap();
+    let history = request::read(body.as_bytes(), History::default()).unwrap();
     let parts = history.parts.iter();
     parts.map(|part| (part.kind, history.messages[part.message].author, part.slot.is_missing())).collect()
 }
@@ -173,10 +173,10 @@ fn what_is_not_understood_is_not_read() {
         r#"{"input":[}"#,
         "[]",
     ] {
-        assert!(request::read(body.as_bytes()).is_err(), "{body}");
+        assert!(request::read(body.as_bytes(), History::default()).is_err(), "{body}");
     }
     for body in ["{}", r#"{"input":null}"#, r#"{"input":[{}]}"#, r#"{"input":[{"type":"reasoning"}]}"#] {
-        assert!(request::read(body.as_bytes()).is_ok(), "{body}");
+        assert!(request::read(body.as_bytes(), History::default()).is_ok(), "{body}");
     }
 }
 
@@ -189,7 +189,7 @@ fn damaged_bodies_and_events_do_no_harm() {
     let answer = json!({"type": "response.completed", "response": {"object": "response", "output": items}}).to_string();
     let try_both = |bytes: &[u8]| {
         if crate::wire::json::is_utf8(bytes) {
-            let _ = request::read(bytes);
+            let _ = request::read(bytes, History::default());
         }
         let mut recorder = response::ResponsesRecorder::new(&key, limits, Arc::default());
         recorder.event(bytes);

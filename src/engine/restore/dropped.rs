@@ -210,7 +210,7 @@ impl Work<'_> {
             let signed = self.with_sentinel(part)?;
             wholes.get_mut(position)?.raw = &signed;
             let splices = message(&wholes)?;
-            Some(Unsigned { placed: placed(position, *index), message: output, splices })
+            Some(Box::new(Unsigned { placed: placed(position, *index), message: output, splices }))
         });
         let carries = |part: &TurnPart| part.state.is_some() || part.kind == Kind::Thought;
         let items = (0..).zip(&parts).filter(|(_, (_, part))| carries(part));

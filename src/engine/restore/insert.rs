@@ -145,10 +145,10 @@ impl Work<'_> {
         placed: &Placed,
         message: usize,
         put: &dyn Fn(&[Whole<'_>]) -> Option<Few<Splice>>,
-    ) -> Option<Unsigned> {
+    ) -> Option<Box<Unsigned>> {
         let whole = self.with_sentinel(part)?;
         let splices = put(&[Whole { kind: Kind::Call, raw: &whole }])?;
-        Some(Unsigned { placed: placed.clone(), message, splices })
+        Some(Box::new(Unsigned { placed: placed.clone(), message, splices }))
     }
 
     /// A call that never had state, with the value that stands in for it.

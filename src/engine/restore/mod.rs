@@ -48,7 +48,7 @@ pub(crate) struct Edit {
     /// It adds a part or a message, or makes a thought of what was none.
     pub(crate) structural: bool,
     /// The call in it that has no state where the provider may want some.
-    pub(crate) unsigned: Option<Unsigned>,
+    pub(crate) unsigned: Option<Box<Unsigned>>,
 }
 
 /// An inserted call without state that is the first one of its message.

@@ -130,7 +130,9 @@ impl Work<'_> {
         for comeback in comebacks.iter().filter(|comeback| !comeback.joins) {
             candidates.extend(self.comeback(comeback, &assigned, &mut done));
         }
-        candidates.sort_by_key(|candidate| candidate.at);
+        if !candidates.is_sorted_by_key(|candidate| candidate.at) {
+            candidates.sort_by_key(|candidate| candidate.at);
+        }
         if restorer.bound {
             self.keep_chain(&mut candidates);
         }
