@@ -419,8 +419,14 @@ impl<'a> Work<'a> {
                     places.push(place);
                 }
             }
-            self.assigned.reserve(targets.len());
-            for (target, outcome) in targets.into_iter().zip(matcher.assign(&places)) {
+            let outcomes = matcher.assign(&places);
+            let found = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Found(_))).count();
+            self.assigned.reserve(found);
+            if !restorer.dialect.goes_together() {
+                self.plan.edits.reserve_exact(found);
+                self.plan.filled.reserve(found);
+            }
+            for (target, outcome) in targets.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Found(item) => self.assign(&target, item),
                     Outcome::Ambiguous => self.plan.ambiguous += 1,
