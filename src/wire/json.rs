@@ -119,21 +119,21 @@ impl<'a> Str<'a> {
         let mut filled = 0;
         let mut rest = self.raw;
         loop {
-            if filled > buffer.len() - 8 {
+            if filled > buffer.len() - VECTOR {
                 sink(&buffer[..filled]);
                 filled = 0;
             }
-            let mut plain = rest.len().min(8);
-            if let Some((word, after)) = rest.split_first_chunk::<8>() {
+            let mut plain = rest.len().min(VECTOR);
+            if let Some((vector, after)) = rest.split_first_chunk::<VECTOR>() {
                 // A copy of fixed length is cheap; what is too much is overwritten.
-                buffer[filled..filled + 8].copy_from_slice(word);
-                let hits = backslashes(u64::from_le_bytes(*word));
+                buffer[filled..filled + VECTOR].copy_from_slice(vector);
+                let hits = u8x16::new(*vector).simd_eq(u8x16::splat(b'\\')).to_bitmask();
                 if hits == 0 {
-                    filled += 8;
+                    filled += VECTOR;
                     rest = after;
                     continue;
                 }
-                plain = (hits.trailing_zeros() / 8) as usize;
+                plain = hits.trailing_zeros() as usize;
             } else {
                 plain = memchr(b'\\', rest).unwrap_or(plain);
                 buffer[filled..filled + plain].copy_from_slice(&rest[..plain]);
@@ -162,10 +162,6 @@ impl fmt::Debug for Str<'_> {
         f.debug_struct("Str").field("len", &self.raw.len()).field("escaped", &self.escaped).finish()
     }
 }
-
-const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-
-const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// The character of the escape whose backslash stands before `rest`: its bytes, their number, and
 /// the number of bytes of `rest` that it is written with.
@@ -205,13 +201,6 @@ const UNESCAPED: [u8; 256] = {
     bytes[b't' as usize] = b'\t';
     bytes
 };
-
-/// Marks the backslashes of a word by the highest bit. Only the lowest mark is exact.
-#[inline]
-fn backslashes(word: u64) -> u64 {
-    let zeros = word ^ (ONES * b'\\' as u64);
-    zeros.wrapping_sub(ONES) & !zeros & HIGHEST
-}
 
 fn hex(digits: &[u8]) -> Option<u32> {
     digits.first_chunk::<4>()?.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
@@ -597,24 +586,24 @@ fn skip_number(bytes: &[u8], mut pos: usize) -> Option<usize> {
 /// The place after the closing quote of the string whose contents begin at `pos`, and whether it
 /// has an escape.
 ///
-/// Most strings are keys or ids, and the first words find their end. The others are text, in which
+/// Most strings are keys or ids, and the first vectors find their end. The others are text, in which
 /// an escape may come at any time: a branch for each would be guessed wrong too often, so the
 /// bytes to look at are marked for a whole block at once.
 #[inline]
 fn skip_string(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
-    for _ in 0..WORDS {
-        let Some(word) = bytes.get(pos..).and_then(<[u8]>::first_chunk) else {
+    for _ in 0..VECTORS {
+        let Some(vector) = bytes.get(pos..).and_then(<[u8]>::first_chunk) else {
             return skip_tail(bytes, pos, false);
         };
-        let hits = special(u64::from_le_bytes(*word));
+        let hits = special(u8x16::new(*vector));
         if hits != 0 {
-            pos += (hits.trailing_zeros() / 8) as usize;
+            pos += hits.trailing_zeros() as usize;
             if bytes.get(pos) == Some(&b'"') {
                 return Some((pos + 1, false));
             }
             break;
         }
-        pos += 8;
+        pos += VECTOR;
     }
     skip_text(bytes, pos)
 }
@@ -650,10 +639,12 @@ fn skip_text(bytes: &[u8], mut pos: usize) -> Option<(usize, bool)> {
         has_escape |= backslashes & within != 0;
         let escaped = escaped & within & !(quotes | backslashes);
         if escaped != 0 {
-            let mut others = escaped & !escape_letters(block);
+            let mut others = unusual(block, escaped);
             while others != 0 {
                 let (letter, digits) = bytes[pos + others.trailing_zeros() as usize..].split_first()?;
-                hex(digits).filter(|_| *letter == b'u')?;
+                if !ESCAPES[usize::from(*letter)] {
+                    hex(digits).filter(|_| *letter == b'u')?;
+                }
                 others &= others - 1;
             }
         }
@@ -679,18 +670,31 @@ fn escaped(backslashes: u64, inside: &mut u64) -> u64 {
     (EVEN ^ (carried << 1)) & follows
 }
 
-/// Marks what may stand behind a backslash alone, but for quotes and backslashes.
-#[inline]
-fn escape_letters(block: &[u8; BLOCK]) -> u64 {
-    let mut letters = 0;
-    for (index, bytes) in vectors(block) {
-        // Pairs of letters that differ in one bit are compared without it.
-        let pairs = (bytes & u8x16::splat(!0x08)).simd_eq(u8x16::splat(b'f'))
-            | (bytes & u8x16::splat(!0x10)).simd_eq(u8x16::splat(b'b'));
-        let others = bytes.simd_eq(u8x16::splat(b't')) | bytes.simd_eq(u8x16::splat(b'/'));
-        letters |= mask(pairs | others, index);
+/// Whether a byte may stand behind a backslash alone.
+const ESCAPES: [bool; 256] = {
+    let (mut bytes, mut at) = ([false; 256], 0);
+    let letters = b"\"\\/bfnrt";
+    while at < letters.len() {
+        bytes[letters[at] as usize] = true;
+        at += 1;
     }
-    letters
+    bytes
+};
+
+/// How many escapes of a block are looked at without a branch.
+const FEW: usize = 4;
+
+/// Leaves of these marks those that are to be looked at one by one: none, if they are few and each stands at a byte
+/// that may stand behind a backslash alone.
+#[inline]
+fn unusual(block: &[u8; BLOCK], marks: u64) -> u64 {
+    let (mut rest, mut usual) = (marks, true);
+    for _ in 0..FEW {
+        // Where no mark is left, any byte will do.
+        usual &= ESCAPES[usize::from(block[rest.trailing_zeros() as usize % BLOCK])] | (rest == 0);
+        rest &= rest.wrapping_sub(1);
+    }
+    if usual { rest } else { marks }
 }
 
 /// Like [`skip_string`], near the end of the text.
@@ -738,8 +742,8 @@ fn skip_plain(bytes: &[u8], mut pos: usize) -> Option<usize> {
     }
 }
 
-/// How many words of a string are looked at one by one.
-const WORDS: usize = 4;
+/// How many vectors of a string are looked at one by one.
+const VECTORS: usize = 2;
 
 /// How many bytes are looked at together.
 const BLOCK: usize = 64;
@@ -795,14 +799,10 @@ fn mask(vector: u8x16, index: usize) -> u64 {
     u64::from(vector.to_bitmask()) << (VECTOR * index)
 }
 
-/// Marks the bytes of a word that are a quote, a backslash or a control character, by their highest
-/// bit. Only the lowest mark is exact, for a match lends to the bytes above it.
+/// Marks the bytes that are a quote, a backslash or a control character.
 #[inline]
-fn special(word: u64) -> u64 {
-    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let control = word.wrapping_sub(ONES * 0x20);
-    (quote | backslash | control) & !word & HIGHEST
+fn special(bytes: u8x16) -> u32 {
+    (bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | control(bytes)).to_bitmask()
 }
 
 #[cfg(test)]
