@@ -150,6 +150,7 @@ fn main() -> ExitCode {
     frames_are_not_copied();
     large_events();
     committed_turns();
+    kept_hashes();
     if table.has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -263,7 +264,8 @@ fn ledgers(table: &mut Table, dialect: Dialect) {
             .sum();
         let bodies: Vec<Bytes> = (0..turns).map(|at| talk.body(at.saturating_sub(1)..at, |_| Form::Full)).collect();
         let answers: Vec<String> = talk.turns.iter().map(|turn| dialect.answer(turn)).collect();
-        let engine = workload::engine();
+        // What is kept of requests besides has a bound of its own.
+        let engine = Engine::builder(workload::store()).max_hashes(0).build().unwrap();
         let teach = |head| {
             let exchanges = bodies.iter().zip(&answers);
             exchanges.for_each(|(body, answer)| workload::learn(&engine, head, body, answer.as_bytes()));
@@ -287,6 +289,7 @@ fn arrays(table: &mut Table) {
     let body = gemini::array(&vec![event(&[text(false)], None); 64]).into_bytes();
     let body = [&body[..body.len() - 2], b",\n"].concat();
     let engine = workload::engine();
+    drop(open(&engine, Dialect::Gemini));
     for frame in [61, body.len() / 64] {
         let region = Region::new(ALLOCATOR);
         let mut observer = open(&engine, Dialect::Gemini);
@@ -318,6 +321,7 @@ fn changing_parts() {
     let text = |thought: bool| json!({"text": "Some words, \"quoted\" and 東京. ".repeat(8), "thought": thought});
     let turns: Vec<Value> = (0..200).map(|at| event(&[text(at % 2 == 0)], None)).collect();
     let engine = workload::engine();
+    drop(open(&engine, Dialect::Gemini));
     let region = Region::new(ALLOCATOR);
     let mut changing = open(&engine, Dialect::Gemini);
     for event in &turns {
@@ -350,6 +354,24 @@ fn large_events() {
         observer.feed(b"\n\n");
         assert!(observer.is_over() && held(&region) <= OPEN, "{} bytes", held(&region));
     }
+}
+
+/// Rule 11: what is kept of the last requests of all conversations stays within its bound.
+fn kept_hashes() {
+    const BOUND: usize = 1 << 20;
+    let engine = Engine::builder(MemoryStore::new()).max_hashes(BOUND).build().unwrap();
+    let talk = Talk::new(Dialect::Gemini, 20);
+    let body = talk.all(Form::Full);
+    let settle = |session: usize| {
+        let head = Dialect::Gemini.session_head(&session.to_string());
+        workload::prepare(&engine, &head, &body).settle();
+    };
+    settle(0);
+    let region = Region::new(ALLOCATOR);
+    // Some hundred of them fit. What is used once gives way to what is used again.
+    (1..=2_000).for_each(|session| (0..2).for_each(|_| settle(session)));
+    assert!(held(&region) < 1.5 * BOUND as f64, "{} bytes", held(&region));
+    assert!(held(&region) > 0.5 * BOUND as f64, "{} bytes", held(&region));
 }
 
 /// A turn that was committed is the store's.

@@ -39,6 +39,8 @@ fn dump_what_was_counted() {
 enum Kind {
     /// A request is prepared, and becomes one of this length.
     Prepare,
+    /// A request is prepared, and what follows it settled, as while its answer is awaited.
+    Settle,
     /// A response is observed.
     Observe,
     /// A response comes through hyper, without the layer and with it.
@@ -46,7 +48,7 @@ enum Kind {
     Layered,
 }
 
-const KINDS: [Kind; 4] = [Kind::Prepare, Kind::Observe, Kind::Bare, Kind::Layered];
+const KINDS: [Kind; 5] = [Kind::Prepare, Kind::Settle, Kind::Observe, Kind::Bare, Kind::Layered];
 
 pub(crate) struct Case {
     kind: Kind,
@@ -113,6 +115,11 @@ impl Case {
                 let body = workload::pass(&engine, &head, &request);
                 assert_eq!(body.len(), number, "the request became another one");
             }),
+            Kind::Settle => Box::new(move || {
+                let mut exchange = workload::prepare(&engine, &head, &request);
+                assert_eq!(exchange.body().len(), number, "the request became another one");
+                exchange.settle();
+            }),
             Kind::Observe => Box::new(move || workload::feed(&engine, &head, &request, &response, number)),
             Kind::Bare | Kind::Layered => {
                 let pipe = Pipe::new(dialect, talk::frames(&response));
@@ -130,6 +137,9 @@ impl Case {
         }
     }
 }
+
+/// How the names of cases end that measure what follows a request, too.
+const SETTLED: &str = ", settled";
 
 /// A store that tells what it learned.
 fn told() -> Told {
@@ -168,7 +178,8 @@ impl Maker<'_> {
         assert!(expected.is_none_or(|expected| *expected == became), "{name}: not the same bytes");
         let turns = told.turns().iter().map(|(scope, turn)| (*scope, codec::encode(turn))).collect();
         let (measure, number) = (request.len(), became.len());
-        let case = Case { kind: Kind::Prepare, dialect: self.dialect, number, request, response: Bytes::new(), turns };
+        let kind = if name.ends_with(SETTLED) { Kind::Settle } else { Kind::Prepare };
+        let case = Case { kind, dialect: self.dialect, number, request, response: Bytes::new(), turns };
         self.add(name, measure, &case);
     }
 
@@ -218,6 +229,10 @@ fn histories(maker: &mut Maker<'_>) {
         };
         prepare("nothing to do", full.clone(), &full);
         prepare("restore all", talk.all(Form::Stripped), &full);
+        if turns == 200 {
+            prepare("nothing to do, settled", full.clone(), &full);
+            prepare("restore all, settled", talk.all(Form::Stripped), &full);
+        }
         prepare("last1", talk.last1(), &full);
         prepare("arguments written anew", talk.all(Form::Anew), &talk.all(Form::AnewFull));
         prepare("edited", talk.edited(Form::Stripped), &talk.edited(Form::Full));
@@ -234,18 +249,33 @@ fn histories(maker: &mut Maker<'_>) {
         let (stripped, full) = (branch.all(Form::Stripped), branch.all(Form::Full));
         maker.prepare(&format!("hist_{turns} branched"), &engine, &of_both, stripped, Some(&full));
     }
-    let engine = workload::engine_with(told());
+    // Of an unknown session nothing is read before it is sent; so these are of one of which little is known.
+    let (little, short) = (told(), Talk::new(dialect, 1));
+    let engine = workload::engine_with(little.clone());
+    short.teach(&engine, 0..1);
     for (name, media) in [("media_2m", 1_200 << 10), ("media_20m", 19_200 << 10)] {
         let name = format!("{name} nothing to do");
         if maker.is_wanted(&name) {
             let talk = Talk { media: dialect.media(media), ..Talk::new(dialect, 200) };
             let full = talk.all(Form::Full);
             assert_eq!(workload::pass(&engine, &head, &full).as_ptr(), full.as_ptr(), "{name}: copied");
-            maker.prepare(&name, &engine, &told(), full.clone(), Some(&full));
+            maker.prepare(&name, &engine, &little, full.clone(), Some(&full));
         }
     }
     let plain = talk::plain(dialect, 1_000);
-    maker.prepare("plain_2m", &engine, &told(), plain.clone(), Some(&plain));
+    maker.prepare("plain_2m", &engine, &little, plain.clone(), Some(&plain));
+    for (name, body) in [("unknown plain_2m", plain), ("unknown hist_200", Talk::new(dialect, 200).all(Form::Stripped))]
+    {
+        let nothing = told();
+        maker.prepare(name, &workload::engine_with(nothing.clone()), &nothing, body.clone(), Some(&body));
+        maker.prepare(
+            &format!("{name}{SETTLED}"),
+            &workload::engine_with(nothing.clone()),
+            &nothing,
+            body.clone(),
+            Some(&body),
+        );
+    }
 }
 
 /// Histories of turns as small as can be: what counts is how many there are.

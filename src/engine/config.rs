@@ -61,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) commit_wait: Duration,
     pub(crate) queue_entries: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) max_hashes: usize,
 }
 
 /// Signatures of fewer characters are no state: providers and clients use short values as markers.
@@ -102,6 +103,7 @@ impl Default for Config {
             commit_wait: Duration::from_millis(250),
             queue_entries: 1_024,
             queue_bytes: 64 << 20,
+            max_hashes: 16 << 20,
         }
     }
 }
@@ -266,6 +268,14 @@ impl Builder {
     pub fn commit_queue(mut self, entries: usize, bytes: usize) -> Self {
         self.config.queue_entries = entries;
         self.config.queue_bytes = bytes;
+        self
+    }
+
+    /// How many bytes of hashes are kept of the last requests, so that the next request of a conversation is hashed only
+    /// where it goes on: some 50 bytes for each text, call and output of a history. Default: 16 MiB. With 0, every
+    /// request is hashed in full while its answer is awaited.
+    pub fn max_hashes(mut self, bytes: usize) -> Self {
+        self.config.max_hashes = bytes;
         self
     }
 

@@ -379,11 +379,14 @@ impl Exchange {
         let reading = self.reading.take();
         let read_again = if reading.is_none() { Some(draft.history(&draft.original)?) } else { None };
         let history = read_again.as_ref().or_else(|| reading.as_ref().map(Reading::history))?;
-        let survey = self.survey.take().unwrap_or_else(|| Survey::new(history, draft.key()));
+        let priors = draft.shared.priors.of(draft.scope());
+        let survey = self.survey.take().unwrap_or_else(|| Survey::new(history, draft.key(), priors));
         let mut stood: Vec<u32> = survey.standing().map(stood_digest).collect();
         stood.sort_unstable();
+        let context = survey.context();
+        priors.put(survey.into_prior());
         Some(Settled {
-            context: survey.context(),
+            context,
             stood: stood.into(),
             defaults: Arc::new(draft.defaults(history)),
             premise: self.premise(history),

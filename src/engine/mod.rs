@@ -63,6 +63,7 @@ mod counters;
 mod exchange;
 mod observer;
 mod prepare;
+mod prior;
 mod reading;
 pub mod refusal;
 mod report;
@@ -90,7 +91,7 @@ pub use self::{
     prepare::Prepare,
     report::{Report, SessionKind, Summary, Unobserved},
 };
-use self::{config::Config, counters::Counters, reading::Spares};
+use self::{config::Config, counters::Counters, prior::Priors, reading::Spares};
 pub(crate) use self::{
     exchange::Step,
     prepare::{Loading, Timer},
@@ -123,6 +124,7 @@ pub(crate) struct Shared {
     /// does not name the session of the request that it counts for.
     pub(crate) aliases: Cache<Scope, Scope>,
     spares: Spares,
+    priors: Priors,
 }
 
 /// What a provider is known to take where state is missing.
@@ -193,6 +195,7 @@ impl Engine {
 
     pub(crate) fn new(config: Config, key: HashKey, store: Arc<dyn Store>) -> Self {
         let queue = Queue::new(config.queue_entries, config.queue_bytes);
+        let priors = Priors::new(config.max_hashes);
         Self(Arc::new(Shared {
             config,
             key,
@@ -203,6 +206,7 @@ impl Engine {
             bound: Cache::new(config::MAX_FALLBACKS),
             aliases: Cache::new(config::MAX_ALIASES),
             spares: Spares::default(),
+            priors,
         }))
     }
 

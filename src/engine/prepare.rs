@@ -325,7 +325,8 @@ impl Draft {
             return Plan::default();
         };
         let bound = self.is_bound();
-        let around = Around::new(self.watch.dialect, &self.original, history, survey, self.key());
+        let priors = self.shared.priors.of(self.scope());
+        let around = Around::new(self.watch.dialect, &self.original, history, survey, self.key(), priors);
         let restorer = Restorer {
             dialect: self.watch.dialect,
             key: self.key(),

@@ -1,8 +1,9 @@
 //! What surrounds the parts of a history: one pass that hashes all of it, made only when something
 //! hangs on it, and once for each turn that is remembered.
 
-use std::{borrow::Cow, cell::OnceCell, collections::HashMap};
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap, mem::take, sync::Arc};
 
+use super::prior::{Prior, PriorsOf};
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, Payload, Slot},
     ledger::{
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Survey {
     trace: Trace,
+    /// The fast hashes of the bytes of the units.
+    keys: Vec<u64>,
     starts: Vec<usize>,
     /// The units at which each part of the model stands.
     places: AnchorMap<Few<usize>>,
@@ -46,55 +49,117 @@ fn landmark(part: &Part<'_>, author: Author, key: &HashKey) -> Anchor {
     }
 }
 
+/// A survey that is being made.
+struct Surveyor<'a> {
+    history: &'a History<'a>,
+    key: &'a HashKey,
+    priors: PriorsOf<'a>,
+    /// The last request that began like this one, as long as this one goes on like it.
+    prior: Option<Arc<Prior>>,
+    survey: Survey,
+    /// The parts of the run of text that goes on.
+    run: Vec<usize>,
+}
+
+impl Surveyor<'_> {
+    /// The run of text has ended.
+    fn end(&mut self) {
+        if !self.run.is_empty() {
+            let run = take(&mut self.run);
+            self.unit(&run);
+            self.run = run;
+            self.run.clear();
+        }
+    }
+
+    /// Takes in a unit: one part, or a run of text.
+    fn unit(&mut self, parts: &[usize]) {
+        let Some(first) = parts.first().map(|at| &self.history.parts[*at]) else { return };
+        let author = self.history.messages[first.message].author;
+        let key = self.priors.key(author, parts.iter().map(|at| &self.history.parts[*at]));
+        let at = self.survey.keys.len();
+        self.survey.keys.push(key);
+        if at == 0 {
+            self.prior = self.priors.get(key);
+        }
+        let known = self.prior.as_ref().filter(|prior| prior.is(at, key)).and_then(|prior| prior.trace().unit(at));
+        let anchor = match known {
+            Some(known) => unit(author, known),
+            None => {
+                self.resume(at);
+                let anchor = self.hash(first, author, parts);
+                self.survey.trace.push(unit(author, anchor));
+                anchor
+            }
+        };
+        if author == Author::Model {
+            self.survey.places.entry(anchor).or_default().push(at);
+        }
+    }
+
+    fn hash(&self, first: &Part<'_>, author: Author, parts: &[usize]) -> Anchor {
+        if first.text().is_none() {
+            return landmark(first, author, self.key);
+        }
+        let mut hash = Running::new(self.key, Tag::Text);
+        for text in parts.iter().filter_map(|at| self.history.parts[*at].text()) {
+            text.decoded(&mut |bytes| hash.update(bytes));
+        }
+        hash.anchor()
+    }
+
+    /// From this unit on the request is another one than the last.
+    fn resume(&mut self, unit: usize) {
+        if let Some(prior) = self.prior.take() {
+            self.survey.trace.resume(prior.trace(), unit);
+        }
+    }
+}
+
 impl Survey {
-    pub(crate) fn new(history: &History<'_>, key: &HashKey) -> Self {
+    pub(crate) fn new(history: &History<'_>, key: &HashKey, priors: PriorsOf<'_>) -> Self {
+        let units = history.parts.len();
         let mut survey = Self {
             trace: Trace::new(key, system(history, key)),
+            keys: Vec::with_capacity(units),
             starts: Vec::with_capacity(history.messages.len()),
             places: AnchorMap::with_capacity_and_hasher(history.messages.len(), Default::default()),
         };
-        let mut run: Option<(Author, Running)> = None;
+        survey.trace.reserve(units);
+        let mut surveyor = Surveyor { history, key, priors, prior: None, survey, run: Vec::new() };
         for message in &history.messages {
             // A run of text goes on in the next message of its author, if that begins with text.
             let mut parts = history.parts[message.parts.clone()].iter();
             let first = parts.find(|part| part.kind != PartKind::Thought && !part.is_empty_text());
             let goes_on = first.is_none_or(|part| part.text().is_some());
-            if !goes_on || run.as_ref().is_some_and(|(author, _)| *author != message.author) {
-                survey.end(&mut run);
+            let author = |at: &usize| history.messages[history.parts[*at].message].author;
+            if !goes_on || surveyor.run.first().map(author).is_some_and(|author| author != message.author) {
+                surveyor.end();
             }
-            survey.starts.push(survey.trace.len());
-            for part in &history.parts[message.parts.clone()] {
+            surveyor.survey.starts.push(surveyor.survey.keys.len());
+            for at in message.parts.clone() {
+                let part = &history.parts[at];
                 match (part.kind, part.text()) {
                     // Clients drop thoughts, so they are no landmarks.
                     (PartKind::Thought, _) => {}
                     // So they do with empty text.
                     (_, Some(text)) if text.is_empty() => {}
-                    (_, Some(text)) => {
-                        let (_, hash) = run.get_or_insert_with(|| (message.author, Running::new(key, Tag::Text)));
-                        text.decoded(&mut |bytes| hash.update(bytes));
-                    }
+                    (_, Some(_)) => surveyor.run.push(at),
                     _ => {
-                        survey.end(&mut run);
-                        survey.push(message.author, landmark(part, message.author, key));
+                        surveyor.end();
+                        surveyor.unit(&[at]);
                     }
                 }
             }
         }
-        survey.end(&mut run);
-        survey
+        surveyor.end();
+        surveyor.resume(surveyor.survey.keys.len());
+        surveyor.survey
     }
 
-    fn end(&mut self, run: &mut Option<(Author, Running)>) {
-        if let Some((author, hash)) = run.take() {
-            self.push(author, hash.anchor());
-        }
-    }
-
-    fn push(&mut self, author: Author, anchor: Anchor) {
-        if author == Author::Model {
-            self.places.entry(anchor).or_default().push(self.trace.len());
-        }
-        self.trace.push(unit(author, anchor));
+    /// What the next request may be told by to go on from this one.
+    pub(super) fn into_prior(self) -> Prior {
+        Prior::new(self.keys, self.trace)
     }
 
     /// The first unit of a message.
@@ -154,6 +219,7 @@ pub(crate) struct Around<'a> {
     pub(crate) history: &'a History<'a>,
     pub(crate) survey: &'a OnceCell<Survey>,
     pub(crate) key: &'a HashKey,
+    priors: PriorsOf<'a>,
     held: OnceCell<HashMap<u64, Few<usize>>>,
     /// The parts that have an id, in the order of their ids.
     named: OnceCell<Vec<usize>>,
@@ -166,12 +232,13 @@ impl<'a> Around<'a> {
         history: &'a History<'a>,
         survey: &'a OnceCell<Survey>,
         key: &'a HashKey,
+        priors: PriorsOf<'a>,
     ) -> Self {
-        Self { dialect, body, history, survey, key, held: OnceCell::new(), named: OnceCell::new() }
+        Self { dialect, body, history, survey, key, priors, held: OnceCell::new(), named: OnceCell::new() }
     }
 
     pub(crate) fn survey(&self) -> &'a Survey {
-        self.survey.get_or_init(|| Survey::new(self.history, self.key))
+        self.survey.get_or_init(|| Survey::new(self.history, self.key, self.priors))
     }
 
     /// What may have preceded the call of this output: what precedes the output, or one of those right
@@ -333,7 +400,75 @@ impl Surroundings for Around<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::digest;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{Survey, digest};
+    use crate::{
+        dialect::{self, History},
+        engine::prior::Priors,
+        scope::{HashKey, Scope},
+    };
+
+    /// A part, by a number: texts, thoughts, calls, outputs and media, some of which differ in spelling only.
+    fn part(number: u8) -> Value {
+        let value = number / 8 % 3;
+        let (text, data) = (["one ", "two", ""][usize::from(value)], ["aW1n", "aW1nZQ=="][usize::from(value % 2)]);
+        match number % 8 {
+            0 => json!({ "text": text }),
+            1 => json!({"text": "thought", "thought": true}),
+            2 => json!({"functionCall": {"name": "f", "args": {"a": value, "b": 2.0}}}),
+            3 => json!({"functionCall": {"name": "f", "args": {"b": 2, "a": value}}, "thoughtSignature": "c2ln"}),
+            4 => json!({"functionResponse": {"name": "f", "response": {"r": value}}}),
+            5 => json!({"inlineData": {"data": data}}),
+            6 => json!({"executableCode": {"code": value}}),
+            _ => json!({"other": value}),
+        }
+    }
+
+    proptest! {
+        /// What a request is hashed to does not depend on the requests before it.
+        #[test]
+        fn a_survey_that_goes_on_from_the_last_one_is_what_it_would_be_from_the_beginning(
+            contents in prop::collection::vec((any::<bool>(), prop::collection::vec(0..24_u8, 0..4)), 1..12),
+            requests in prop::collection::vec(
+                (any::<prop::sample::Index>(), any::<prop::sample::Index>(), prop::option::of(0..24_u8)), 1..6),
+        ) {
+            let (key, scope) = (HashKey::from_bytes([7; 32]), Scope::from_bytes([1; 32]));
+            let (priors, none) = (Priors::new(1 << 20), Priors::new(0));
+            for (start, end, change) in requests {
+                let (start, end) = (start.index(contents.len() + 1) / 3, end.index(contents.len() + 1));
+                let mut contents: Vec<Value> = contents
+                    .iter()
+                    .map(|(model, parts)| {
+                        let parts: Vec<Value> = parts.iter().map(|number| part(*number)).collect();
+                        json!({"role": if *model { "model" } else { "user" }, "parts": parts})
+                    })
+                    .collect();
+                contents.truncate(end);
+                contents.drain(..start.min(end));
+                if let (Some(number), Some(last)) = (change, contents.len().checked_sub(2)) {
+                    contents[last]["parts"] = json!([part(number)]);
+                }
+                let body = json!({ "contents": contents }).to_string();
+                let history = dialect::all()[0].read(body.as_bytes(), History::default()).unwrap();
+                let one = Survey::new(&history, &key, priors.of(scope));
+                let other = Survey::new(&history, &key, none.of(scope));
+                prop_assert_eq!(&one.starts, &other.starts);
+                for unit in 0..=other.trace.len() {
+                    prop_assert_eq!(one.trace.context(unit), other.trace.context(unit));
+                }
+                let places = |survey: &Survey| {
+                    let mut places: Vec<_> =
+                        survey.places.iter().map(|(anchor, units)| (*anchor.as_bytes(), units.to_vec())).collect();
+                    places.sort_unstable();
+                    places
+                };
+                prop_assert_eq!(places(&one), places(&other));
+                priors.of(scope).put(one.into_prior());
+            }
+        }
+    }
 
     #[test]
     fn equal_state_has_one_digest_however_it_is_spelled() {

@@ -124,6 +124,32 @@ impl Trace {
         }
     }
 
+    /// Takes in the first units of another trace under the same key; there are none so far.
+    pub(crate) fn resume(&mut self, other: &Self, units: usize) {
+        self.units.extend_from_slice(&other.units[..units]);
+        self.chain.extend_from_slice(&other.chain[1..=units]);
+        self.rolling.extend_from_slice(&other.rolling[1..=units]);
+        self.powers.clone_from(&other.powers);
+    }
+
+    /// The unit at a place, if there is one.
+    pub(crate) fn unit(&self, at: usize) -> Option<Anchor> {
+        self.units.get(at).copied()
+    }
+
+    /// Makes room for so many units.
+    pub(crate) fn reserve(&mut self, units: usize) {
+        self.units.reserve_exact(units);
+        self.chain.reserve_exact(units);
+        self.rolling.reserve_exact(units);
+    }
+
+    /// The memory that it takes, besides its key.
+    pub(crate) fn bytes(&self) -> usize {
+        let anchors = self.units.capacity() + self.chain.capacity();
+        anchors * size_of::<Anchor>() + (self.rolling.capacity() + self.powers.capacity()) * size_of::<u64>()
+    }
+
     fn link(&self, chain: &Anchor, unit: &Anchor) -> Anchor {
         fingerprint::pair(&self.key, Tag::Chain, chain, unit)
     }
@@ -208,6 +234,22 @@ mod tests {
         assert_eq!(short.continued(long.before(8), 0..4), long.before(12));
         assert_ne!(short.continued(long.before(6), 0..4), long.before(10));
         assert_eq!(short.continued(long.before(6), 2..2), long.before(6));
+    }
+
+    #[test]
+    fn a_trace_that_was_resumed_is_what_it_would_be_from_the_beginning() {
+        let long = trace(b"0123456789abcdefgh");
+        for units in 0..=18 {
+            let mut resumed = trace(b"");
+            resumed.resume(&long, units);
+            for unit in b"xyz" {
+                resumed.push(fingerprint::bytes(&HashKey::from_bytes([7; 32]), Tag::Other, &[*unit]));
+            }
+            let whole = trace(&[&b"0123456789abcdefgh"[..units], b"xyz"].concat());
+            for at in 0..=units + 3 {
+                assert_eq!(resumed.context(at), whole.context(at), "{units} {at}");
+            }
+        }
     }
 
     #[test]
