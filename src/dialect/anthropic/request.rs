@@ -183,7 +183,7 @@ struct Draft<'a> {
     answers: Option<Str<'a>>,
     name: Option<Str<'a>>,
     input: Option<Range<usize>>,
-    source: Option<Range<usize>>,
+    source: Option<Option<Payload<'a>>>,
     citations: Option<Range<usize>>,
     cache: Option<Cache>,
     members: usize,
@@ -251,7 +251,7 @@ pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<
             Part { id: draft.id, name: draft.name, ..call }
         }
         (b"tool_result", _) => Part { id: draft.answers, ..reduced(PartKind::Output, reduce::output, Slot::Unfit) },
-        (b"image" | b"document", _) => match draft.source.and_then(|source| media(bytes, source)) {
+        (b"image" | b"document", _) => match draft.source.flatten() {
             Some(payload) => part(span, PartKind::Media, payload, Slot::Unfit),
             None => reduced(PartKind::Other, reduce::content, Slot::Unfit),
         },
@@ -280,7 +280,7 @@ impl<'a> Draft<'a> {
             b"tool_use_id" if is_text => set(&mut self.answers, cursor.string()?.0)?,
             b"name" if is_text => set(&mut self.name, cursor.string()?.0)?,
             b"input" => set(&mut self.input, cursor.skip()?)?,
-            b"source" => set(&mut self.source, cursor.skip()?)?,
+            b"source" => set(&mut self.source, media(cursor)?)?,
             b"citations" => set(&mut self.citations, cursor.skip()?)?,
             b"cache_control" => {
                 let span = before..cursor.skip()?.end;
@@ -332,24 +332,28 @@ fn state(cursor: &mut Cursor<'_>) -> Result<Slot, Unreadable> {
 }
 
 /// What an image or a document holds; `None` for text and anything else.
-fn media(bytes: &[u8], source: Range<usize>) -> Option<Payload<'_>> {
-    let mut cursor = Cursor::at(bytes, source.start);
-    let (mut kind, mut value) = (None, None);
-    let read = cursor.object(|cursor, key| {
+fn media<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Payload<'a>>, Unreadable> {
+    if cursor.peek() != Some(b'{') {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let (mut kind, mut value, mut twice) = (None, None, false);
+    cursor.object::<Unreadable>(|cursor, key| {
         if cursor.peek() != Some(b'"') {
             return cursor.skip().map(drop).map_err(Unreadable::from);
         }
         let (text, _) = cursor.string()?;
         match &*key.decode() {
-            b"type" => set(&mut kind, text),
-            b"data" | b"url" | b"file_id" => set(&mut value, text),
-            _ => Ok(()),
+            b"type" => twice |= kind.replace(text).is_some(),
+            b"data" | b"url" | b"file_id" => twice |= value.replace(text).is_some(),
+            _ => {}
         }
-    });
-    read.ok()?;
-    match &*kind?.decode() {
-        b"base64" => Some(Payload::Data(value?)),
-        b"url" | b"file" => Some(Payload::Uri(value?)),
+        Ok(())
+    })?;
+    let (Some(kind), Some(value), false) = (kind, value, twice) else { return Ok(None) };
+    Ok(match &*kind.decode() {
+        b"base64" => Some(Payload::Data(value)),
+        b"url" | b"file" => Some(Payload::Uri(value)),
         _ => None,
-    }
+    })
 }

@@ -162,7 +162,7 @@ impl Insertion<'_> {
             self.splices.push(Splice::replace(range, Bytes::copy_from_slice(chunks)));
             return Some(());
         }
-        let Some(content) = self.scan.content.clone() else {
+        let Some(content) = self.scan.content.as_ref().map(|content| content.span.clone()) else {
             self.member([b"\"content\":[", chunks, b"]"].concat());
             return Some(());
         };

@@ -242,11 +242,15 @@ fn has_signature(value: &[u8]) -> bool {
     memchr::memmem::find(value, b"thought_signature").is_some()
 }
 
-/// The raw value of the field that shows the reasoning, of those that `value` knows.
-pub(super) fn visible<'a>(value: impl Fn(Field) -> Option<&'a [u8]>) -> Str<'a> {
+/// The field that shows the reasoning, of those whose raw values `value` knows, and its value.
+pub(super) fn shown<'a>(value: impl Fn(Field) -> Option<&'a [u8]>) -> Option<(Field, &'a [u8])> {
     let mut shown = Field::VISIBLE.into_iter().filter_map(|field| Some((field, value(field)?)));
-    let shown = shown.find(|(field, value)| field.weigh(value) == Weight::Real);
-    shown.and_then(|(_, value)| text_of(value)).unwrap_or_else(Str::empty)
+    shown.find(|(field, value)| field.weigh(value) == Weight::Real)
+}
+
+/// The text of the field that shows the reasoning.
+pub(super) fn visible<'a>(value: impl Fn(Field) -> Option<&'a [u8]>) -> Str<'a> {
+    shown(value).and_then(|(_, value)| text_of(value)).unwrap_or_else(Str::empty)
 }
 
 #[cfg(test)]

@@ -95,11 +95,7 @@ impl<'a> Reader<'a> {
         let is_instruction = matches!(&*role, b"system" | b"developer");
         if is_instruction && !self.begun {
             let system = &mut self.history.system;
-            return each_content(bytes, &scan, |cursor| {
-                let part = element(cursor, 0, &Slot::Unfit)?;
-                system.push(part.payload);
-                Ok(())
-            });
+            return each_content(bytes, &scan, 0, &Slot::Unfit, |part| system.push(part.payload));
         }
         self.begun = true;
         read::make_room(&mut self.history, cursor);
@@ -124,10 +120,7 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let parts = &mut self.history.parts;
-                each_content(bytes, &scan, |cursor| {
-                    parts.push(element(cursor, message, &Slot::Unfit)?);
-                    Ok(())
-                })?;
+                each_content(bytes, &scan, message, &Slot::Unfit, |part| parts.push(part))?;
             }
         }
         let parts = first..self.history.parts.len();
@@ -148,10 +141,7 @@ impl<'a> Reader<'a> {
             }
             parts.push(part);
         }
-        each_content(bytes, scan, |cursor| {
-            parts.push(element(cursor, message, &Slot::Beside)?);
-            Ok(())
-        })?;
+        each_content(bytes, scan, message, &Slot::Beside, |part| parts.push(part))?;
         if let Some(calls) = &scan.calls {
             let mut cursor = Cursor::at(bytes, calls.start);
             match cursor.peek() {
@@ -203,6 +193,22 @@ fn is_off(key: &[u8], value: &[u8]) -> bool {
     }
 }
 
+/// A value, and the text that it is if it is a string.
+pub(super) struct Value<'a> {
+    pub(super) span: Range<usize>,
+    text: Option<Str<'a>>,
+}
+
+impl<'a> Value<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Unreadable> {
+        if cursor.peek() == Some(b'"') {
+            let (text, span) = cursor.string()?;
+            return Ok(Self { span, text: Some(text) });
+        }
+        Ok(Self { span: cursor.skip()?, text: None })
+    }
+}
+
 /// Where the members of a message stand.
 #[derive(Default)]
 pub(super) struct Scan<'a> {
@@ -211,17 +217,21 @@ pub(super) struct Scan<'a> {
     pub(super) end: usize,
     pub(super) is_empty: bool,
     role: Option<Str<'a>>,
-    pub(super) content: Option<Range<usize>>,
+    pub(super) content: Option<Value<'a>>,
     pub(super) calls: Option<Range<usize>>,
     function_call: Option<Range<usize>>,
     id: Option<Str<'a>>,
     name: Option<Str<'a>>,
-    fields: [Option<Range<usize>>; Field::ALL.len()],
+    fields: [Option<Value<'a>>; Field::ALL.len()],
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     pub(super) fn field(&self, field: Field) -> Option<&Range<usize>> {
-        self.fields[field as usize].as_ref()
+        Some(&self.fields[field as usize].as_ref()?.span)
+    }
+
+    fn text(&self, field: Field) -> Option<Str<'a>> {
+        self.fields[field as usize].as_ref()?.text
     }
 }
 
@@ -236,11 +246,11 @@ pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> 
             b"role" if is_text => set(&mut scan.role, cursor.string()?.0)?,
             b"tool_call_id" if is_text => set(&mut scan.id, cursor.string()?.0)?,
             b"name" if is_text => set(&mut scan.name, cursor.string()?.0)?,
-            b"content" => set(&mut scan.content, cursor.skip()?)?,
+            b"content" => set(&mut scan.content, Value::read(cursor)?)?,
             b"tool_calls" => set(&mut scan.calls, cursor.skip()?)?,
             b"function_call" => set(&mut scan.function_call, cursor.skip()?)?,
             key => {
-                let value = cursor.skip()?;
+                let value = Value::read(cursor)?;
                 if let Some(field) = Field::of(key) {
                     set(&mut scan.fields[field as usize], value)?;
                 }
@@ -276,7 +286,8 @@ fn thought<'a>(bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Option<(Fiel
             (field, span.clone(), Slot::Blank(span))
         }
     };
-    let text = reasoning::visible(|field| Some(&bytes[scan.field(field)?.clone()]));
+    let shown = reasoning::shown(|field| Some(&bytes[scan.field(field)?.clone()]));
+    let text = shown.and_then(|(shown, _)| scan.text(shown)).unwrap_or_else(Str::empty);
     Some((field, thought_part(message, span, text, slot)))
 }
 
@@ -293,30 +304,43 @@ fn thought_part(message: usize, span: Range<usize>, text: Str<'_>, slot: Slot) -
     }
 }
 
-/// Visits what a message says: one string, or the elements of a list.
+/// Visits what a message says: one string, or the elements of a list. `beside` is where state of it would stand.
 fn each_content<'a>(
     bytes: &'a [u8],
     scan: &Scan<'a>,
-    mut each: impl FnMut(&mut Cursor<'a>) -> Result<(), Unreadable>,
+    message: usize,
+    beside: &Slot,
+    mut each: impl FnMut(Part<'a>),
 ) -> Result<(), Unreadable> {
     let Some(content) = &scan.content else { return Ok(()) };
-    let mut cursor = Cursor::at(bytes, content.start);
+    if let Some(text) = content.text {
+        // Clients write nothing as an empty string too.
+        if !text.is_empty() {
+            each(said(message, content.span.clone(), PartKind::Text, Payload::Text(text), beside));
+        }
+        return Ok(());
+    }
+    let mut cursor = Cursor::at(bytes, content.span.start);
+    let mut each = |cursor: &mut Cursor<'a>| {
+        each(element(cursor, message, beside)?);
+        Ok(())
+    };
     match cursor.peek() {
         Some(b'[') => cursor.array(each).map(drop),
         Some(b'n') => Ok(()),
-        // Clients write nothing as an empty string too.
-        Some(b'"') if content.len() == 2 => Ok(()),
         _ => each(&mut cursor),
     }
 }
 
-/// Reads one element of what a message says. `beside` is where state of it would stand.
+fn said<'a>(message: usize, span: Range<usize>, kind: PartKind, payload: Payload<'a>, beside: &Slot) -> Part<'a> {
+    let slot = if kind == PartKind::Other { Slot::Unfit } else { beside.clone() };
+    Part { message, span, kind, id: None, name: None, payload, slot, snake_case: false }
+}
+
+/// Reads one element of what a message says.
 fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result<Part<'a>, Unreadable> {
     let bytes = cursor.bytes();
-    let part = |span: Range<usize>, kind: PartKind, payload: Payload<'a>| {
-        let slot = if kind == PartKind::Other { Slot::Unfit } else { beside.clone() };
-        Part { message, span, kind, id: None, name: None, payload, slot, snake_case: false }
-    };
+    let part = |span, kind, payload| said(message, span, kind, payload, beside);
     match cursor.peek() {
         Some(b'"') => {
             let (text, span) = cursor.string()?;
@@ -339,8 +363,8 @@ fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result
             b"text" if is_text => set(&mut text, cursor.string()?.0)?,
             b"thinking" => set(&mut thinking, cursor.skip()?)?,
             b"signature" => set(&mut signature, cursor.skip()?)?,
-            b"image_url" | b"video_url" => set(&mut link, cursor.skip()?)?,
-            b"input_audio" => set(&mut data, cursor.skip()?)?,
+            b"image_url" | b"video_url" => set(&mut link, named(cursor, "url")?)?,
+            b"input_audio" => set(&mut data, named(cursor, "data")?)?,
             b"file" => set(&mut file, cursor.skip()?)?,
             _ => {
                 cursor.skip()?;
@@ -362,20 +386,13 @@ fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result
         };
         return Ok(thought_part(message, span, text, slot));
     }
-    let named = |value: Option<Range<usize>>, name: &str| {
-        let value = &bytes[value?];
-        if value.first() == Some(&b'"') {
-            return reasoning::text_of(value);
-        }
-        member_text(value, name)
-    };
     if let Some(text) = text {
         return Ok(part(span, PartKind::Text, Payload::Text(text)));
     }
-    if let Some(link) = named(link, "url") {
+    if let Some(link) = link.flatten() {
         return Ok(part(span, PartKind::Media, Payload::Uri(link)));
     }
-    if let Some(data) = named(data, "data") {
+    if let Some(data) = data.flatten() {
         return Ok(part(span, PartKind::Media, Payload::Data(data)));
     }
     let payload = match file {
@@ -386,21 +403,24 @@ fn element<'a>(cursor: &mut Cursor<'a>, message: usize, beside: &Slot) -> Result
     Ok(part(span, PartKind::Other, payload))
 }
 
-/// The text of the first member of this name.
-fn member_text<'a>(object: &'a [u8], name: &str) -> Option<Str<'a>> {
+/// The text of the first member of this name, or that of a string.
+fn named<'a>(cursor: &mut Cursor<'a>, name: &str) -> Result<Option<Str<'a>>, Unreadable> {
     let mut found = None;
-    let mut cursor = Cursor::new(object);
-    cursor
-        .object::<Unreadable>(|cursor, key| {
-            if key.is(name) && cursor.peek() == Some(b'"') {
-                found = found.or(Some(cursor.string()?.0));
-                return Ok(());
-            }
-            cursor.skip()?;
-            Ok(())
-        })
-        .ok()?;
-    found
+    match cursor.peek() {
+        Some(b'"') => found = Some(cursor.string()?.0),
+        Some(b'{') => {
+            cursor.object::<Unreadable>(|cursor, key| {
+                if key.is(name) && cursor.peek() == Some(b'"') {
+                    found = found.or(Some(cursor.string()?.0));
+                    return Ok(());
+                }
+                cursor.skip()?;
+                Ok(())
+            })?;
+        }
+        _ => _ = cursor.skip()?,
+    }
+    Ok(found)
 }
 
 /// What a chunk of thinking shows: a string, or the first text of a list.
@@ -412,9 +432,9 @@ pub(super) fn thinking_text(value: &[u8]) -> Str<'_> {
     let mut cursor = Cursor::new(value);
     if cursor.peek() == Some(b'[') {
         let _ = cursor.array::<Unreadable>(|cursor| {
-            let span = cursor.skip()?;
-            let text = || member_text(&cursor.bytes()[span.clone()], "text");
-            first = first.or_else(text);
+            let text =
+                if cursor.peek() == Some(b'{') { named(cursor, "text")? } else { cursor.skip().map(|_| None)? };
+            first = first.or(text);
             Ok(())
         });
     }
@@ -423,19 +443,18 @@ pub(super) fn thinking_text(value: &[u8]) -> Str<'_> {
 
 /// What a tool gave back. One text is the same with and without a list around it.
 fn output<'a>(bytes: &'a [u8], scan: &Scan<'a>) -> Result<(Range<usize>, Payload<'a>), Unreadable> {
-    let Some(content) = scan.content.clone() else { return Ok((scan.span.clone(), Payload::Json(None))) };
-    let value = &bytes[content.clone()];
-    if let Some(text) = reasoning::text_of(value) {
+    let Some(content) = &scan.content else { return Ok((scan.span.clone(), Payload::Json(None))) };
+    let (content, value) = (content.span.clone(), &bytes[content.span.clone()]);
+    if let Some(text) = scan.content.as_ref().and_then(|content| content.text) {
         return Ok((content, Payload::Text(text)));
     }
     let (mut texts, mut count) = (None, 0_usize);
     if value.first() == Some(&b'[') {
-        each_content(bytes, scan, |cursor| {
+        each_content(bytes, scan, 0, &Slot::Unfit, |part| {
             count += 1;
-            if let Payload::Text(text) = element(cursor, 0, &Slot::Unfit)?.payload {
+            if let Payload::Text(text) = part.payload {
                 texts = Some(text);
             }
-            Ok(())
         })?;
     }
     Ok(match texts {
