@@ -165,7 +165,10 @@ impl Work<'_> {
         // Where siblings were kept, in the model's messages right before the outputs, the calls join them.
         if let Some((last_message, last, _)) = dropped.kept.last().copied() {
             let end = history.messages[last_message].parts.end;
-            let after = (last_message, Some(last + 1).filter(|at| *at < end));
+            // An empty part that carries the signature of a text stays behind it.
+            let carries = |at: &usize| history.parts[*at].is_empty_text() && self.plan.filled.contains(at);
+            let behind = last + 1 + (last + 1..end).take_while(carries).count();
+            let after = (last_message, Some(behind).filter(|at| *at < end));
             let mut rest = &dropped.kept[..];
             for part in &dropped.calls {
                 // They are in order, so what comes too early for one does so for the next.

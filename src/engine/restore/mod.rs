@@ -752,6 +752,22 @@ mod tests {
         assert_eq!(upstream[2]["parts"][0]["thoughtSignature"], STATE);
     }
 
+    /// Rule 6: the empty part on which a signature came belongs to the text before it, also where a call comes back.
+    #[tokio::test]
+    async fn a_dropped_call_goes_behind_the_empty_part_that_carries_the_signature_of_a_text() {
+        let call = json!({"functionCall": {"name": "look", "args": {}}});
+        let (text, carrier) = (json!({"text": "so "}), json!({"text": "", "thoughtSignature": STATE}));
+        let talk = Talk::new(Some("s"));
+        talk.send(json!([ask("look")]), json!([text, carrier, call])).await;
+        let output = json!({"functionResponse": {"name": "look", "response": {"seen": true}}});
+        // A signature of the client's own cuts the run, so that the text is known alone.
+        let own = json!({"text": "more", "thoughtSignature": "Zm9yZWlnbiBzaWduYXR1cmUgdmFsdWU"});
+        let kept = json!({"role": "model", "parts": [text, {"text": ""}, own]});
+        let history = json!([ask("look"), kept, {"role": "user", "parts": [output]}]);
+        let upstream = talk.send(history, json!([{"text": "fine"}])).await;
+        assert_eq!(upstream[1]["parts"], json!([text, carrier, call, own]));
+    }
+
     /// Rule 7: a client of the kind that makes a message of every event.
     #[tokio::test]
     async fn a_run_of_text_is_known_across_messages_of_the_model() {
