@@ -2,7 +2,7 @@ use crate::scope::Scope;
 
 const NONE: u32 = u32::MAX;
 
-/// The scopes of a stripe in the order of their last use: a doubly linked list in one vector, so that
+/// Scopes in the order of their last use: a doubly linked list in one vector, so that
 /// every step takes constant time and nothing is allocated for a scope that is already known.
 pub(super) struct Order {
     nodes: Vec<Node>,
