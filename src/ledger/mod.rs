@@ -8,6 +8,7 @@ mod anchor;
 mod context;
 pub(crate) mod few;
 pub(crate) mod fingerprint;
+mod held;
 pub(crate) mod matcher;
 mod turn;
 
@@ -21,6 +22,7 @@ pub(crate) use self::context::Trace;
 pub use self::{
     anchor::Anchor,
     context::Context,
+    held::{HeldAlternative, HeldPart},
     turn::{Alternative, Item, ItemRef, Kind, Premise, Turn, TurnId, TurnPart},
 };
 
@@ -414,7 +416,7 @@ mod tests {
         assert_eq!(ledger.remove(&[at(1, 1), at(1, 9), at(9, 0)]), 0);
         assert_eq!(ledger.remove(&[at(1, 0), at(1, 0)]), 1);
         assert_eq!(ids(&ledger), [1, 2]);
-        assert!(ledger.turns().next().unwrap().part(&at(1, 2)).unwrap().state.is_some());
+        assert!(ledger.turns().next().unwrap().part(&at(1, 2)).unwrap().has_state());
         assert_eq!(ledger.remove(&[at(2, 0), at(1, 2)]), 2);
         assert!(ledger.is_empty());
         assert_eq!((ledger.items(), ledger.bytes()), (0, 0));

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole},
     ledger::{
-        Anchor, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Anchor, HeldPart, Item, ItemRef, Kind, Ledger, Turn, TurnId,
         few::Few,
         fingerprint::{Running, Tag},
         matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
@@ -231,12 +231,11 @@ impl Restorer<'_> {
         const ALL: [Kind; 5] = [Kind::Text, Kind::Thought, Kind::Call, Kind::Media, Kind::Native];
         let mut kinds = Vec::with_capacity(ALL.len());
         for turn in ledger.turns() {
-            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
             let mut whole_thought = false;
-            for part in parts {
-                whole_thought |= is_whole(part);
-                if part.state.is_some() && !kinds.contains(&part.kind) {
-                    kinds.push(part.kind);
+            for part in turn.parts() {
+                whole_thought |= is_whole(&part);
+                if part.has_state() && !kinds.contains(&part.kind()) {
+                    kinds.push(part.kind());
                 }
             }
             if whole_thought || turn.alternatives().len() > 1 || !self.gaps.orphans.is_empty() {
@@ -271,9 +270,9 @@ impl Restorer<'_> {
 
     /// The anchor of a call that is spelled as the one that is remembered under its id.
     fn same_call(&self, part: &Part<'_>, matcher: &Matcher<'_>, id: &str) -> Option<Anchor> {
-        let remembered = matcher.of_id(id).filter(|remembered| remembered.kind == Kind::Call)?;
-        let whole = remembered.whole.as_ref()?;
-        self.dialect.is_same_call(self.around.body, part, whole).then_some(remembered.anchor)
+        let remembered = matcher.of_id(id).filter(|remembered| remembered.kind() == Kind::Call)?;
+        let whole = remembered.whole_raw()?;
+        self.dialect.is_same_call(self.around.body, part, whole).then_some(remembered.anchor())
     }
 
     /// Whether what begins here is an element of an array: one part, or one message, may stand for many.
@@ -358,7 +357,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn part(&self, item: &ItemRef) -> Option<&'a TurnPart> {
+    fn part(&self, item: &ItemRef) -> Option<HeldPart<'a>> {
         self.turns.get(&item.turn)?.part(item)
     }
 
@@ -433,7 +432,7 @@ impl<'a> Work<'a> {
     }
 
     fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
-        let slot = self.part(&item).map(|part| self.slot(target, part));
+        let slot = self.part(&item).map(|part| self.slot(target, &part));
         for at in target.clone() {
             // What is left of another thought beside this one is no part of it.
             let other = target.len() > 1 && is_blank_thought(&self.restorer.history.parts[at]);
@@ -441,12 +440,12 @@ impl<'a> Work<'a> {
                 self.assigned.insert(at, item);
             }
         }
-        let Some(part) = self.part(&item).filter(|part| part.state.is_some()) else { return };
+        let Some(part) = self.part(&item).filter(HeldPart::has_state) else { return };
         if self.restorer.refused.contains(&item) {
             return;
         }
         let Some(at) = slot else { return };
-        match is_whole(part) {
+        match is_whole(&part) {
             // The thoughts of a turn come back all together.
             true => self.fills.push((at, item)),
             false => self.fill(at, item),
@@ -457,9 +456,9 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let held = self.part(&item);
-        let call = held.filter(|part| part.kind == Kind::Call).and_then(|part| part.name.as_deref()).map(digest);
-        let id = held.and_then(|part| part.id.as_deref()).map(digest);
-        let state = held.filter(|part| is_whole(part)).and_then(|part| part.state.clone());
+        let call = held.filter(|part| part.kind() == Kind::Call).and_then(|part| part.name()).map(digest);
+        let id = held.and_then(|part| part.id()).map(digest);
+        let state = held.filter(is_whole).and_then(|part| part.item());
         Placed {
             item,
             content: message,
@@ -473,13 +472,13 @@ impl<'a> Work<'a> {
     }
 
     /// The part of a target that carried the state.
-    fn slot(&self, target: &Range<usize>, part: &TurnPart) -> usize {
+    fn slot(&self, target: &Range<usize>, part: &HeldPart<'_>) -> usize {
         let history = self.restorer.history;
         let last = target.clone().rev().find(|at| !history.parts[*at].is_empty_text()).unwrap_or(target.start);
-        if part.trailing {
+        if part.is_trailing() {
             // The client may still have the empty part on which the state came.
             let next = last + 1;
-            let kind = if part.kind == Kind::Thought { PartKind::Thought } else { PartKind::Text };
+            let kind = if part.kind() == Kind::Thought { PartKind::Thought } else { PartKind::Text };
             let is_carrier = history.parts.get(next).is_some_and(|next| {
                 self.restorer.run_starts[next.message] == self.restorer.run_starts[history.parts[last].message]
                     && next.kind == kind
@@ -490,7 +489,7 @@ impl<'a> Work<'a> {
                 return next;
             }
         }
-        let Some(end) = part.state_at.filter(|_| target.len() > 1) else { return last };
+        let Some(end) = part.state_at().filter(|_| target.len() > 1) else { return last };
         let mut length = 0_u64;
         for at in target.clone() {
             if let Some(text) = history.parts[at].text() {
@@ -506,9 +505,9 @@ impl<'a> Work<'a> {
     /// Writes the state of a thought that is there without it.
     fn fill(&mut self, at: usize, item: ItemRef) {
         let Some(part) = self.part(&item) else { return };
-        let (Some(state), restorer) = (&part.state, self.restorer) else { return };
+        let (Some(state), restorer) = (part.item(), self.restorer) else { return };
         let (body, history) = (restorer.around.body, restorer.history);
-        let splices = restorer.dialect.complete(body, history, at, state.raw(), part.whole.as_ref());
+        let splices = restorer.dialect.complete(body, history, at, state.raw(), part.whole().as_ref());
         let Some(splices) = splices else { return };
         if !self.plan.filled.insert(at) {
             return;
@@ -522,9 +521,9 @@ impl<'a> Work<'a> {
 
     /// Puts a whole part in the place of what the client left of it.
     fn replace_part(&mut self, at: usize, item: ItemRef) {
-        let Some(whole) = self.part(&item).and_then(|part| part.whole.as_ref()) else { return };
+        let Some(whole) = self.part(&item).and_then(|part| part.whole()) else { return };
         let restorer = self.restorer;
-        let Some(splice) = restorer.dialect.replace(restorer.around.body, restorer.history, at, whole) else { return };
+        let Some(splice) = restorer.dialect.replace(restorer.around.body, restorer.history, at, &whole) else { return };
         let placed = self.placed(item, restorer.history.parts[at].message, at, How::On);
         let splices = Few::One(splice);
         self.assigned.insert(at, item);
