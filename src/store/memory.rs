@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Readers of different scopes rarely meet on one of so many locks.
-const SHARDS: usize = 64;
+const SHARDS: usize = 16;
 /// How many expired ledgers an append purges at most.
 const PURGED_PER_APPEND: usize = 2;
 /// How many turns of ledgers that went an append releases at most.
