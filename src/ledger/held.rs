@@ -44,7 +44,9 @@ pub(super) struct Alternatives {
 impl Alternatives {
     pub(super) fn pack(alternatives: &[Alternative]) -> Self {
         let parts = || alternatives.iter().flat_map(|alternative| &alternative.parts);
-        let size = SPAN * alternatives.len() + parts().map(size).sum::<usize>();
+        let layouts: Vec<Layout<'_>> = parts().map(Layout::of).collect();
+        let size =
+            SPAN * alternatives.len() + parts().zip(&layouts).map(|(part, layout)| layout.size(part)).sum::<usize>();
         // Nothing can be found in what is longer than a number of 32 bits can say.
         let fits = u32::try_from(size).is_ok();
         let mut raw = Vec::with_capacity(if fits { size } else { SPAN * alternatives.len() });
@@ -53,18 +55,17 @@ impl Alternatives {
             end += alternative.parts.len();
             raw.extend_from_slice(&span(alternative.index as usize, end));
         }
-        let packed = parts().map(|part| Packed {
+        let packed = parts().zip(&layouts).map(|(part, layout)| Packed {
             anchor: part.anchor,
             occurrence: part.occurrence,
             at: number(raw.len()),
             kind: part.kind,
-            has: if fits { write(part, &mut raw) } else { 0 },
+            has: if fits { layout.write(part, &mut raw) } else { 0 },
             trailing: part.trailing,
         });
         let parts: Box<[Packed]> = packed.collect();
         let items = parts.iter().map(|part| (part.has & (STATE | WHOLE)).count_ones()).sum();
-        // It is held for long, so its allocation has its size.
-        Self { parts, raw: Bytes::copy_from_slice(&raw), count: number(alternatives.len()), items }
+        Self { parts, raw: raw.into(), count: number(alternatives.len()), items }
     }
 
     pub(super) fn items(&self) -> usize {
@@ -98,65 +99,85 @@ impl Alternatives {
     }
 }
 
-/// At most how many bytes a part takes beside its fixed size.
-fn size(part: &TurnPart) -> usize {
-    let text = |text: Option<&str>| text.map_or(0, str::len);
-    let item = part.whole.as_ref().map_or(0, Bytes::len) + part.state.as_ref().map_or(0, |state| state.raw().len());
-    6 * SPAN + text(part.id.as_deref()) + text(part.name.as_deref()) + item + size_of_val::<[Anchor]>(&part.aliases)
+/// The bit of an id, a name or a state, its bytes, and where in the whole part they begin.
+type Piece<'p> = (u8, Option<&'p [u8]>, Option<usize>);
+
+/// What a part has, and what of it stands in its whole already.
+struct Layout<'p> {
+    has: u8,
+    whole: Option<&'p [u8]>,
+    pieces: [Piece<'p>; 3],
 }
 
-/// Writes what a part has, and says what that is.
-fn write(part: &TurnPart, raw: &mut Vec<u8>) -> u8 {
-    let texts = [(ID, part.id.as_deref().map(str::as_bytes)), (NAME, part.name.as_deref().map(str::as_bytes))];
-    let state = part.state.as_ref().map(|state| &state.raw()[..]);
-    let flags = [
-        (ID, part.id.is_some()),
-        (NAME, part.name.is_some()),
-        (STATE, state.is_some()),
-        (WHOLE, part.whole.is_some()),
-        (ALIASES, !part.aliases.is_empty()),
-        (STATE_AT, part.state_at.is_some()),
-    ];
-    let has = flags.iter().filter(|(_, is_there)| *is_there).fold(0, |has, (bit, _)| has | bit);
-    let start = raw.len();
-    raw.resize(start + SPAN * has.count_ones() as usize, 0);
-    let note = |raw: &mut Vec<u8>, bit: u8, at: usize, length: usize| {
-        let to = start + SPAN * before(has, bit);
-        raw[to..to + SPAN].copy_from_slice(&span(at, length));
-    };
-    let whole = part.whole.as_deref();
-    let whole_at = raw.len();
-    if let Some(whole) = whole {
-        note(raw, WHOLE, whole_at, whole.len());
-        raw.extend_from_slice(whole);
+impl<'p> Layout<'p> {
+    fn of(part: &'p TurnPart) -> Self {
+        let whole = part.whole.as_deref();
+        let pieces = [
+            (ID, part.id.as_deref().map(str::as_bytes)),
+            (NAME, part.name.as_deref().map(str::as_bytes)),
+            (STATE, part.state.as_ref().map(|state| &state.raw()[..])),
+        ];
+        let pieces = pieces.map(|(bit, piece)| {
+            let at = whole.zip(piece).and_then(|(whole, piece)| inside(whole, piece));
+            (bit, piece, at)
+        });
+        let flags =
+            [(WHOLE, whole.is_some()), (ALIASES, !part.aliases.is_empty()), (STATE_AT, part.state_at.is_some())];
+        let flags = pieces.iter().map(|(bit, piece, _)| (*bit, piece.is_some())).chain(flags);
+        let has = flags.filter(|(_, is_there)| *is_there).fold(0, |has, (bit, _)| has | bit);
+        Self { has, whole, pieces }
     }
-    let found = |piece: &[u8]| {
-        let whole = whole?;
-        inside(whole, piece).or_else(|| memmem::find(whole, piece)).map(|at| whole_at + at)
-    };
-    // A whole part mostly contains the others.
-    for (bit, piece) in texts.into_iter().chain([(STATE, state)]) {
-        let Some(piece) = piece else { continue };
-        let at = found(piece).unwrap_or(raw.len());
-        note(raw, bit, at, piece.len());
-        if at == raw.len() {
+
+    /// How many bytes the part takes beside its fixed size, aliases included.
+    fn size(&self, part: &TurnPart) -> usize {
+        let own = self.pieces.iter().filter(|(.., at)| at.is_none()).filter_map(|(_, piece, _)| *piece);
+        SPAN * self.has.count_ones() as usize
+            + self.whole.map_or(0, <[u8]>::len)
+            + own.map(<[u8]>::len).sum::<usize>()
+            + size_of_val::<[Anchor]>(&part.aliases)
+    }
+
+    /// Writes what the part has, and says what that is.
+    fn write(&self, part: &TurnPart, raw: &mut Vec<u8>) -> u8 {
+        let start = raw.len();
+        raw.resize(start + SPAN * self.has.count_ones() as usize, 0);
+        let note = |raw: &mut Vec<u8>, bit: u8, at: usize, length: usize| {
+            let to = start + SPAN * before(self.has, bit);
+            raw[to..to + SPAN].copy_from_slice(&span(at, length));
+        };
+        let whole = raw.len();
+        let mut add = |bit, piece: &[u8]| {
+            note(raw, bit, raw.len(), piece.len());
             raw.extend_from_slice(piece);
+        };
+        if let Some(whole) = self.whole {
+            add(WHOLE, whole);
         }
+        for (bit, piece, _) in self.pieces.iter().filter(|(.., at)| at.is_none()) {
+            piece.iter().for_each(|piece| add(*bit, piece));
+        }
+        for (bit, piece, at) in &self.pieces {
+            if let (Some(piece), Some(at)) = (piece, at) {
+                note(raw, *bit, whole + at, piece.len());
+            }
+        }
+        if !part.aliases.is_empty() {
+            note(raw, ALIASES, raw.len(), part.aliases.len());
+            part.aliases.iter().for_each(|alias| raw.extend_from_slice(alias.as_bytes()));
+        }
+        if let Some(at) = part.state_at {
+            note(raw, STATE_AT, at as usize, 0);
+        }
+        self.has
     }
-    if has & ALIASES != 0 {
-        note(raw, ALIASES, raw.len(), part.aliases.len());
-        part.aliases.iter().for_each(|alias| raw.extend_from_slice(alias.as_bytes()));
-    }
-    if let Some(at) = part.state_at {
-        note(raw, STATE_AT, at as usize, 0);
-    }
-    has
 }
 
-/// Where a piece begins that is a slice of the whole.
+/// Where in the whole a piece begins. Mostly it is a slice of it, which need not be looked for.
 fn inside(whole: &[u8], piece: &[u8]) -> Option<usize> {
-    let at = (piece.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
-    (at <= whole.len() && piece.len() <= whole.len() - at).then_some(at)
+    let slice = (piece.as_ptr() as usize)
+        .checked_sub(whole.as_ptr() as usize)
+        .filter(|at| whole.len().checked_sub(*at).is_some_and(|left| piece.len() <= left));
+    slice.or_else(|| memmem::find(whole, piece))
 }
 
 /// How many spans are listed before this one.
