@@ -6,11 +6,9 @@ mod order;
 
 use std::{
     collections::{HashMap, hash_map},
-    fmt,
-    hash::BuildHasher,
-    mem,
+    fmt, mem,
     ops::{Add, Sub},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,8 +23,6 @@ use crate::{
     scope::Scope,
 };
 
-/// Readers of different scopes rarely meet on one of so many locks.
-const SHARDS: usize = 16;
 /// How many expired ledgers an append purges at most.
 const PURGED_PER_APPEND: usize = 2;
 /// How many turns of ledgers that went an append releases at most.
@@ -35,6 +31,9 @@ const RELEASED_PER_APPEND: usize = 2;
 const AWAITING_RELEASE: usize = 16;
 /// A load extends a ledger's life when more than one part in so many of it has passed.
 const EXTENSIONS_PER_LIFE: u64 = 16;
+/// For how many ledgers there is room from the beginning, at most, so that no append has to make some: it costs
+/// addresses, and memory only as ledgers come.
+const ROOM: usize = 1 << 20;
 /// Stamps of one instant run ahead of it by a nanosecond each; in nanoseconds, what that may add up to
 /// before a life seems longer than it is.
 const STAMP_SLACK: u64 = 1_000;
@@ -110,7 +109,7 @@ impl MemoryStore {
         MemoryStoreBuilder::default()
     }
 
-    /// What the store holds at this moment. Takes the lock of its writers for an instant.
+    /// What the store holds at this moment. Takes its lock for an instant.
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
         let books = self.0.books();
@@ -138,7 +137,7 @@ impl MemoryStore {
 
     /// Appends a turn only if there is a ledger; says whether it was.
     pub(super) fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
-        self.0.append_if_there(scope, turn)
+        self.0.append_if_there(scope, Arc::clone(turn))
     }
 
     fn with(config: &MemoryStoreBuilder) -> Self {
@@ -165,7 +164,7 @@ impl Store for MemoryStore {
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
-        Reply::ready(self.0.append(scope, &turn))
+        Reply::ready(self.0.append(scope, turn))
     }
 
     fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
@@ -192,14 +191,11 @@ impl Store for MemoryStore {
 
 /// The state behind all clones of a store.
 ///
-/// Readers touch the shard of their scope and nothing else. Writers come one at a time, for whatever is written,
-/// the order of use and both bounds are those of the whole store: one lock that holds all of it goes from one
-/// processor to another in a fraction of the time that several of them take, and what takes long is done before
-/// or after it is held.
-///
-/// The lock of the books is taken before that of a shard, never after it.
+/// One lock holds everything: the order of use and the bounds are those of the whole store, so writers would meet
+/// anyway. Under it nothing is made, freed or waited for that can be done before or after, so a load takes tens of
+/// nanoseconds of it and an append some hundred. Each further lock would cost more than it saves: a processor takes
+/// one only when all that it has under way is done, and nothing of a store this large is in its caches.
 struct Shared {
-    shards: [Shard; SHARDS],
     books: Apart<Mutex<Books>>,
     epoch: Instant,
     life: u64,
@@ -210,12 +206,9 @@ struct Shared {
     max_awaiting: usize,
 }
 
-/// On cache lines of its own, so that those who use it do not disturb those who use its neighbours.
+/// On cache lines of its own, so that those who write it do not disturb those who read its neighbours.
 #[repr(align(64))]
 struct Apart<T>(T);
-
-type Shard = Apart<RwLock<Entries>>;
-type Entries = HashMap<Scope, Entry, ScopeHash>;
 
 struct Entry {
     ledger: Arc<Ledger>,
@@ -223,8 +216,8 @@ struct Entry {
     slot: u32,
 }
 
-/// What writers keep.
 struct Books {
+    entries: HashMap<Scope, Entry, ScopeHash>,
     order: Order,
     held: Held,
     /// The last stamp given. Stamps are nanoseconds since `epoch`, but no two are the same.
@@ -244,15 +237,34 @@ impl Books {
         self.stamp
     }
 
-    fn enter(&mut self, scope: &Scope, used: u64, ledger: Arc<Ledger>) -> Entry {
-        self.held = self.held + Held::by(&ledger);
-        Entry { ledger, used, slot: self.order.push(*scope, used) }
+    /// Lets everything go, for the caller to drop it outside the lock, and makes room for so many ledgers.
+    fn empty(&mut self, ledgers: usize) -> impl Sized + use<> {
+        let room = ledgers.saturating_add(1).min(ROOM);
+        let entries = mem::replace(&mut self.entries, HashMap::with_capacity_and_hasher(room, ScopeHash));
+        self.held = Held::default();
+        (entries, mem::replace(&mut self.order, Order::with_capacity(room)), mem::take(&mut self.gone))
     }
 
-    fn strike(&mut self, entry: Entry) -> Arc<Ledger> {
-        self.held = self.held - Held::by(&entry.ledger);
-        self.order.remove(entry.slot);
-        entry.ledger
+    /// Adds a ledger where there is none.
+    fn add(&mut self, scope: &Scope, used: u64, ledger: Arc<Ledger>) {
+        self.held = self.held + Held::by(&ledger);
+        let slot = self.order.push(*scope, used);
+        self.entries.insert(*scope, Entry { ledger, used, slot });
+    }
+
+    /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.
+    fn take_out(&mut self, scope: &Scope) -> Option<Arc<Ledger>> {
+        let Entry { ledger, slot, .. } = self.entries.remove(scope)?;
+        self.held = self.held - Held::by(&ledger);
+        self.order.remove(slot);
+        Some(ledger)
+    }
+
+    fn touch(&mut self, scope: &Scope, used: u64) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(scope)?;
+        entry.used = used;
+        self.order.touch(entry.slot, used);
+        Some(entry)
     }
 }
 
@@ -335,8 +347,9 @@ impl Sub for Held {
 impl Shared {
     fn new(config: &MemoryStoreBuilder) -> Self {
         let life = nanoseconds(config.time_to_live).max(1);
-        let books = Books {
-            order: Order::new(),
+        let mut books = Books {
+            entries: HashMap::default(),
+            order: Order::default(),
             held: Held::default(),
             stamp: 0,
             next_expiry: life.saturating_sub(STAMP_SLACK),
@@ -345,8 +358,8 @@ impl Shared {
             expired_ledgers: 0,
             evicted_turns: 0,
         };
+        drop(books.empty(config.max_ledgers));
         Self {
-            shards: std::array::from_fn(|_| Apart(RwLock::default())),
             books: Apart(Mutex::new(books)),
             epoch: Instant::now(),
             life,
@@ -359,40 +372,40 @@ impl Shared {
 
     /// The ledger, and whether its life was extended.
     fn load(&self, scope: &Scope) -> Option<(Arc<Ledger>, bool)> {
-        let (ledger, used) = {
-            let entries = self.shard(scope).read();
-            let entry = entries.get(scope)?;
-            (Arc::clone(&entry.ledger), entry.used)
-        };
         let now = self.now();
-        if self.is_expired(used, now) {
-            drop(ledger);
-            self.expire(scope);
+        let mut books = self.books();
+        let entry = books.entries.get(scope)?;
+        if self.is_expired(entry.used, now) {
+            let gone = books.take_out(scope);
+            books.expired_ledgers += 1;
+            drop(books);
+            drop(gone);
             return None;
         }
-        let extends = now.saturating_sub(used) > self.life / EXTENSIONS_PER_LIFE;
+        let ledger = Arc::clone(&entry.ledger);
+        let extends = now.saturating_sub(entry.used) > self.life / EXTENSIONS_PER_LIFE;
         if extends {
-            self.extend(scope);
+            let used = books.stamp(now);
+            books.touch(scope, used);
         }
         Some((ledger, extends))
     }
 
-    fn append(&self, scope: &Scope, turn: &Arc<Turn>) -> Appended {
-        if !Ledger::admits(turn, &self.limits) {
+    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Appended {
+        if !Ledger::admits(&turn, &self.limits) {
             self.books().evicted_turns += 1;
             return Appended::new(1);
         }
-        let begin = || {
+        let (gone, evicted) = self.append_or(scope, turn, |turn| {
             let mut ledger = Ledger::new();
-            ledger.append(Arc::clone(turn), &self.limits);
-            Some((Arc::new(ledger), 0))
-        };
-        let (gone, evicted) = self.append_or(scope, turn, begin);
+            let gone = ledger.append(turn, &self.limits);
+            Some((Arc::new(ledger), gone))
+        });
         Appended::new(gone.unwrap_or(0) + evicted)
     }
 
-    fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
-        Ledger::admits(turn, &self.limits) && self.append_or(scope, turn, || None).0.is_some()
+    fn append_if_there(&self, scope: &Scope, turn: Arc<Turn>) -> bool {
+        Ledger::admits(&turn, &self.limits) && self.append_or(scope, turn, |_| None).0.is_some()
     }
 
     /// Appends a turn, or does something else where there is no ledger. Returns how many turns of the ledger went, and
@@ -400,15 +413,15 @@ impl Shared {
     fn append_or(
         &self,
         scope: &Scope,
-        turn: &Arc<Turn>,
-        otherwise: impl FnOnce() -> Option<(Arc<Ledger>, usize)>,
+        turn: Arc<Turn>,
+        otherwise: impl FnOnce(Arc<Turn>) -> Option<(Arc<Ledger>, usize)>,
     ) -> (Option<usize>, usize) {
         let now = self.now();
         let mut waste = Waste::default();
         let mut books = self.books();
         let used = books.stamp(now);
-        let append = |ledger: &mut Ledger| ledger.append(Arc::clone(turn), &self.limits);
-        let gone = self.change(&mut books, scope, used, &mut waste, otherwise, append);
+        let append = |ledger: &mut Ledger, turn| ledger.append(turn, &self.limits);
+        let gone = self.change(&mut books, scope, used, &mut waste, turn, otherwise, append);
         books.evicted_turns += gone.unwrap_or(0) as u64;
         (gone, self.tidy(books, scope, waste))
     }
@@ -419,10 +432,9 @@ impl Shared {
         let mut waste = Waste::default();
         let mut books = self.books();
         let used = books.stamp(now);
-        waste.former = self.take_out(&mut books, scope);
+        waste.former = books.take_out(scope);
         if fits {
-            let entry = books.enter(scope, used, ledger);
-            self.shard(scope).write().insert(*scope, entry);
+            books.add(scope, used, ledger);
         }
         self.tidy(books, scope, waste);
     }
@@ -432,9 +444,9 @@ impl Shared {
         let mut waste = Waste::default();
         let mut books = self.books();
         let used = books.stamp(now);
-        let remove = |ledger: &mut Ledger| (ledger.remove(items), ledger.is_empty());
-        let removed = self.change(&mut books, scope, used, &mut waste, || None, remove);
-        let empty = removed.filter(|(_, empty)| *empty).and_then(|_| self.take_out(&mut books, scope));
+        let remove = |ledger: &mut Ledger, items: &[ItemRef]| (ledger.remove(items), ledger.is_empty());
+        let removed = self.change(&mut books, scope, used, &mut waste, items, |_| None, remove);
+        let empty = removed.filter(|(_, empty)| *empty).and_then(|_| books.take_out(scope));
         drop(books);
         drop((waste, empty));
         removed.map_or(0, |(removed, _)| removed)
@@ -443,8 +455,8 @@ impl Shared {
     fn forget(&self, scope: &Scope) -> bool {
         let now = self.now();
         let mut books = self.books();
-        let used = self.shard(scope).read().get(scope).map(|entry| entry.used);
-        let gone = self.take_out(&mut books, scope);
+        let used = books.entries.get(scope).map(|entry| entry.used);
+        let gone = books.take_out(scope);
         drop(books);
         drop(gone);
         used.is_some_and(|used| !self.is_expired(used, now))
@@ -452,67 +464,59 @@ impl Shared {
 
     fn clear(&self) {
         let mut books = self.books();
-        let entries: Vec<Entries> = self.shards.iter().map(|shard| mem::take(&mut *shard.write())).collect();
-        let gone = (mem::replace(&mut books.order, Order::new()), mem::take(&mut books.gone));
-        books.held = Held::default();
+        let gone = books.empty(self.max_ledgers);
         drop(books);
-        drop((entries, gone));
+        drop(gone);
     }
 
-    /// Changes the ledger of `scope`, in place or as a copy. Where there is none, or one that has expired, takes what
-    /// `otherwise` gives.
-    fn change<T>(
+    /// Changes the ledger of `scope` by what is given, in place or as a copy. Where there is none, or one that has
+    /// expired, takes what `otherwise` makes of it.
+    #[allow(clippy::too_many_arguments)]
+    fn change<G, T>(
         &self,
         books: &mut Books,
         scope: &Scope,
         used: u64,
         waste: &mut Waste,
-        otherwise: impl FnOnce() -> Option<(Arc<Ledger>, T)>,
-        change: impl FnOnce(&mut Ledger) -> T,
+        given: G,
+        otherwise: impl FnOnce(G) -> Option<(Arc<Ledger>, T)>,
+        change: impl FnOnce(&mut Ledger, G) -> T,
     ) -> Option<T> {
-        let mut entries = self.shard(scope).write();
-        let held = match entries.entry(*scope) {
-            hash_map::Entry::Vacant(vacant) => {
-                let (ledger, answer) = otherwise()?;
-                vacant.insert(books.enter(scope, used, ledger));
-                return Some(answer);
-            }
-            hash_map::Entry::Occupied(found) if self.is_expired(found.get().used, used) => {
-                books.expired_ledgers += 1;
-                waste.former = Some(books.strike(found.remove()));
-                let (ledger, answer) = otherwise()?;
-                entries.insert(*scope, books.enter(scope, used, ledger));
-                return Some(answer);
-            }
-            hash_map::Entry::Occupied(found) => {
+        let Books { entries, order, held, expired_ledgers, .. } = books;
+        match entries.entry(*scope) {
+            hash_map::Entry::Occupied(found) if !self.is_expired(found.get().used, used) => {
                 let entry = found.into_mut();
                 entry.used = used;
-                books.order.touch(entry.slot, used);
-                if let Some(ledger) = Arc::get_mut(&mut entry.ledger) {
-                    let before = Held::by(ledger);
-                    let answer = change(ledger);
-                    books.held = books.held - before + Held::by(ledger);
-                    return Some(answer);
+                order.touch(entry.slot, used);
+                let before = Held::by(&entry.ledger);
+                if Arc::get_mut(&mut entry.ledger).is_none() {
+                    // A reader holds it, so a copy takes its place.
+                    let copy = Arc::new(Ledger::clone(&entry.ledger));
+                    waste.former = Some(mem::replace(&mut entry.ledger, copy));
                 }
-                Arc::clone(&entry.ledger)
+                let ledger = Arc::make_mut(&mut entry.ledger);
+                let answer = change(ledger, given);
+                *held = *held - before + Held::by(ledger);
+                Some(answer)
             }
-        };
-        // A reader holds the ledger, so a copy takes its place. Others may read while it is made.
-        drop(entries);
-        let mut copy = Ledger::clone(&held);
-        let answer = change(&mut copy);
-        books.held = books.held - Held::by(&held) + Held::by(&copy);
-        let copy = Arc::new(copy);
-        if let Some(entry) = self.shard(scope).write().get_mut(scope) {
-            waste.former = Some(mem::replace(&mut entry.ledger, copy));
+            hash_map::Entry::Occupied(found) => {
+                let Entry { ledger, slot, .. } = found.remove();
+                *held = *held - Held::by(&ledger);
+                order.remove(slot);
+                *expired_ledgers += 1;
+                waste.former = Some(ledger);
+                let (ledger, answer) = otherwise(given)?;
+                books.add(scope, used, ledger);
+                Some(answer)
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                let (ledger, answer) = otherwise(given)?;
+                *held = *held + Held::by(&ledger);
+                let slot = order.push(*scope, used);
+                vacant.insert(Entry { ledger, used, slot });
+                Some(answer)
+            }
         }
-        Some(answer)
-    }
-
-    /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.
-    fn take_out(&self, books: &mut Books, scope: &Scope) -> Option<Arc<Ledger>> {
-        let entry = self.shard(scope).write().remove(scope)?;
-        Some(books.strike(entry))
     }
 
     /// Brings the store within its bounds after a write to `scope`. Returns how many turns of other ledgers went.
@@ -539,7 +543,7 @@ impl Shared {
     /// just written. Returns how many turns it had.
     fn evict(&self, books: &mut Books, scope: &Scope, waste: &mut Waste) -> Option<usize> {
         let (oldest, _) = books.order.oldest().filter(|(oldest, _)| self.is_over(books) && oldest != scope)?;
-        let ledger = self.take_out(books, &oldest)?;
+        let ledger = books.take_out(&oldest)?;
         let turns = ledger.turns().len();
         books.evicted_ledgers += 1;
         books.evicted_turns += turns as u64;
@@ -561,34 +565,11 @@ impl Shared {
                 books.next_expiry = used.saturating_add(self.life) - STAMP_SLACK.min(self.life);
                 return;
             }
-            let Some(ledger) = self.take_out(books, &oldest) else {
+            let Some(ledger) = books.take_out(&oldest) else {
                 return;
             };
             books.expired_ledgers += 1;
             *expired = books.gone.take(ledger, self.max_awaiting);
-        }
-    }
-
-    fn expire(&self, scope: &Scope) {
-        let now = self.now();
-        let mut books = self.books();
-        // The ledger may have been written to or taken out since it was seen.
-        let used = self.shard(scope).read().get(scope).map(|entry| entry.used);
-        if used.is_some_and(|used| self.is_expired(used, now)) {
-            let gone = self.take_out(&mut books, scope);
-            books.expired_ledgers += 1;
-            drop(books);
-            drop(gone);
-        }
-    }
-
-    fn extend(&self, scope: &Scope) {
-        let now = self.now();
-        let mut books = self.books();
-        let used = books.stamp(now);
-        if let Some(entry) = self.shard(scope).write().get_mut(scope) {
-            entry.used = used;
-            books.order.touch(entry.slot, used);
         }
     }
 
@@ -606,21 +587,6 @@ impl Shared {
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shard(&self, scope: &Scope) -> &Shard {
-        // The tables take their buckets from both ends.
-        &self.shards[(ScopeHash.hash_one(scope) >> 44) as usize % SHARDS]
-    }
-}
-
-impl Shard {
-    fn read(&self) -> RwLockReadGuard<'_, Entries> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -656,14 +622,14 @@ mod tests {
         let [first, second] = [[1; 32], [2; 32]].map(Scope::from_bytes);
         let turns: Vec<_> = (0..50).map(turn).collect();
         for turn in &turns {
-            shared.append(&first, turn);
+            shared.append(&first, turn.clone());
         }
-        assert_eq!(shared.append(&second, &turns[0]).evicted, 50);
+        assert_eq!(shared.append(&second, turns[0].clone()).evicted, 50);
         assert_eq!(awaiting(&shared), (50, 50 * turns[0].bytes()));
         for turn in &turns[..30] {
             // One scope after another, so that every stripe has its turn.
             for id in 0..=255 {
-                shared.append(&Scope::from_bytes([id; 32]), turn);
+                shared.append(&Scope::from_bytes([id; 32]), turn.clone());
             }
         }
         assert_eq!(awaiting(&shared), (0, 0));
@@ -677,7 +643,7 @@ mod tests {
             MemoryStore::builder().max_ledgers(1).max_bytes(1 << 20).max_bytes_per_ledger(1 << 20).build().unwrap();
         for scope in 0..=255 {
             for id in 0..50 {
-                shared.append(&Scope::from_bytes([scope; 32]), &turn(id));
+                shared.append(&Scope::from_bytes([scope; 32]), turn(id));
             }
             assert!(awaiting(&shared).1 <= (1 << 20) / AWAITING_RELEASE);
         }
