@@ -181,6 +181,7 @@ fn inside(whole: &[u8], piece: &[u8]) -> Option<usize> {
 }
 
 /// How many spans are listed before this one.
+#[inline]
 fn before(has: u8, bit: u8) -> usize {
     (has & (bit - 1)).count_ones() as usize
 }
@@ -196,6 +197,7 @@ fn span(at: usize, length: usize) -> [u8; SPAN] {
     span
 }
 
+#[inline]
 fn read(raw: &[u8], at: usize) -> (usize, usize) {
     let Some((start, length)) = raw.get(at..).and_then(<[u8]>::first_chunk::<SPAN>).map(|span| {
         let [a, b, c, d, e, f, g, h] = *span;
@@ -313,6 +315,16 @@ impl<'t> HeldPart<'t> {
         std::str::from_utf8(self.piece(NAME)?).ok()
     }
 
+    /// The bytes of the id. That they are text was so when they came; to look again takes longer than to compare them.
+    pub(crate) fn id_raw(&self) -> Option<&'t [u8]> {
+        self.piece(ID)
+    }
+
+    /// The bytes of the name.
+    pub(crate) fn name_raw(&self) -> Option<&'t [u8]> {
+        self.piece(NAME)
+    }
+
     /// How many equal parts stood in the history before this turn.
     #[must_use]
     pub fn occurrence(&self) -> u32 {
@@ -383,18 +395,21 @@ impl<'t> HeldPart<'t> {
         }
     }
 
+    #[inline]
     fn span(&self, bit: u8) -> Option<(usize, usize)> {
         let Packed { at, has, .. } = *self.part;
         (has & bit != 0).then(|| read(self.raw, at as usize + SPAN * before(has, bit)))
     }
 
+    #[inline]
     fn piece(&self, bit: u8) -> Option<&'t [u8]> {
         let (start, length) = self.span(bit)?;
         self.raw.get(start..start + length)
     }
 
     fn shared(&self, bit: u8) -> Option<Bytes> {
-        self.piece(bit).map(|piece| self.raw.slice_ref(piece))
+        let (start, length) = self.span(bit)?;
+        (start + length <= self.raw.len()).then(|| self.raw.slice(start..start + length))
     }
 }
 

@@ -184,7 +184,7 @@ pub(crate) struct Matcher<'a> {
     strictness: Strictness,
     used: OwnSet<(usize, u32, u32)>,
     /// How many remembered parts have an id; counted when an id is asked for first.
-    ids: OnceCell<HashMap<&'a str, (u32, HeldPart<'a>)>>,
+    ids: OnceCell<HashMap<&'a [u8], (u32, HeldPart<'a>)>>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: OwnMap<usize, u32>,
     known: RefCell<Known>,
@@ -213,12 +213,12 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn ids(&self) -> &HashMap<&'a str, (u32, HeldPart<'a>)> {
+    fn ids(&self) -> &HashMap<&'a [u8], (u32, HeldPart<'a>)> {
         self.ids.get_or_init(|| {
             let mut ids = HashMap::with_capacity(self.turns.len());
             for turn in &self.turns {
                 for part in turn.parts() {
-                    if let Some(id) = part.id() {
+                    if let Some(id) = part.id_raw() {
                         ids.entry(id).or_insert((0, part)).0 += 1;
                     }
                 }
@@ -229,12 +229,12 @@ impl<'a> Matcher<'a> {
 
     /// How many remembered parts have this id.
     pub(crate) fn count_of(&self, id: &str) -> u32 {
-        self.ids().get(id).map_or(0, |(count, _)| *count)
+        self.ids().get(id.as_bytes()).map_or(0, |(count, _)| *count)
     }
 
     /// A remembered part with this id, the oldest of several.
     pub(crate) fn of_id(&self, id: &str) -> Option<HeldPart<'a>> {
-        self.ids().get(id).map(|(_, part)| *part)
+        self.ids().get(id.as_bytes()).map(|(_, part)| *part)
     }
 
     /// Matches only what everything before it proves, whatever the session is, while `work` runs.
@@ -362,8 +362,9 @@ impl<'a> Matcher<'a> {
     fn resolve_one(&mut self, places: &[Place<'_>], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
         let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
         let (place, part) = (&places[*at], self.part(candidate));
-        let is_same = place.id.is_some() && place.id.as_deref() == part.id();
-        let may_be = || part.id().is_none() || place.id.as_deref().is_none_or(|id| !self.ids().contains_key(id));
+        let is_same = place.id.is_some() && place.id.as_deref().map(str::as_bytes) == part.id_raw();
+        let may_be =
+            || part.id_raw().is_none() || place.id.as_deref().is_none_or(|id| !self.ids().contains_key(id.as_bytes()));
         let fits = self.strictness == Strictness::Known
             && place.kind == part.kind()
             && self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
@@ -424,7 +425,7 @@ impl<'a> Matcher<'a> {
             match places[at].id.as_deref() {
                 Some(id) if by_id.contains_key(id) => same_id.entry(id).or_default().push(at),
                 // The ledger knows the id for another call: this one is not what it was.
-                Some(id) if self.ids().contains_key(id) => foreign.push(at),
+                Some(id) if self.ids().contains_key(id.as_bytes()) => foreign.push(at),
                 _ => free.push(at),
             }
         }
@@ -440,7 +441,7 @@ impl<'a> Matcher<'a> {
             }
         }
         let without_id: Vec<_> =
-            candidates.iter().filter(|candidate| self.part(candidate).id().is_none()).copied().collect();
+            candidates.iter().filter(|candidate| self.part(candidate).id_raw().is_none()).copied().collect();
         self.by_context(places, foreign, without_id, outcomes);
         let rest: Vec<_> = candidates.iter().filter(|candidate| self.is_free(candidate)).copied().collect();
         self.by_context(places, free, rest, outcomes);

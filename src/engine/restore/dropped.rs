@@ -300,7 +300,7 @@ impl Work<'_> {
                 Unused::default()
             });
             known.parts.push(index);
-            let Some(id) = part.id().map(str::as_bytes) else { continue };
+            let Some(id) = part.id_raw() else { continue };
             let known = by_id.entry(id).or_insert_with(|| {
                 candidates.extend(run.by_id.get(id).into_iter().flatten());
                 Unused::default()

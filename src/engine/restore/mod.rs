@@ -101,8 +101,8 @@ impl PutIn {
     pub(crate) fn is_at(&self, place: &refusal::Place) -> bool {
         place.content.is_none_or(|content| content == self.content as usize)
             && place.part.is_none_or(|part| part == self.part as usize)
-            && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call)))
-            && place.item.as_deref().is_none_or(|id| self.id == Some(digest(id)))
+            && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call.as_bytes())))
+            && place.item.as_deref().is_none_or(|id| self.id == Some(digest(id.as_bytes())))
     }
 }
 
@@ -115,9 +115,9 @@ impl From<&Placed> for PutIn {
 }
 
 /// Tells the names of the calls of one request apart.
-fn digest(name: &str) -> NonZeroU32 {
+fn digest(name: &[u8]) -> NonZeroU32 {
     let digest =
-        name.bytes().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        name.iter().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     NonZeroU32::MIN.saturating_add(digest)
 }
 
@@ -456,8 +456,8 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let held = self.part(&item);
-        let call = held.filter(|part| part.kind() == Kind::Call).and_then(|part| part.name()).map(digest);
-        let id = held.and_then(|part| part.id()).map(digest);
+        let call = held.filter(|part| part.kind() == Kind::Call).and_then(|part| part.name_raw()).map(digest);
+        let id = held.and_then(|part| part.id_raw()).map(digest);
         let state = held.filter(is_whole).and_then(|part| part.item());
         Placed {
             item,
