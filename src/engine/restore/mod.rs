@@ -507,7 +507,9 @@ impl<'a> Work<'a> {
         let Some(part) = self.part(&item) else { return };
         let (Some(state), restorer) = (part.item(), self.restorer) else { return };
         let (body, history) = (restorer.around.body, restorer.history);
-        let splices = restorer.dialect.complete(body, history, at, state.raw(), part.whole().as_ref());
+        // Only where parts are members is there more to be written of the whole part than its state.
+        let whole = (restorer.dialect.layout() == Layout::Members).then(|| part.whole()).flatten();
+        let splices = restorer.dialect.complete(body, history, at, state.raw(), whole.as_ref());
         let Some(splices) = splices else { return };
         if !self.plan.filled.insert(at) {
             return;
