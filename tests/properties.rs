@@ -418,7 +418,7 @@ proptest! {
         let turns = [&[][..], &cuts, &every].map(|cuts| {
             let talk = Talk::new(true);
             talk.send(&request, &bytes, cuts);
-            talk.last_turn().map(|turn| (turn.context().clone(), turn.alternatives().to_vec(), turn.is_provisional()))
+            talk.last_turn().map(|turn| (turn.context().clone(), turn.to_alternatives(), turn.is_provisional()))
         });
         prop_assert_eq!(&turns[0], &turns[1]);
         prop_assert_eq!(&turns[0], &turns[2]);
@@ -432,7 +432,7 @@ proptest! {
         let turns = [Wire::Sse, Wire::SseLf, Wire::Array].map(|wire| {
             let talk = Talk::new(true);
             talk.send(&request, &encode(&parts, wire), &[]);
-            let mut alternatives = talk.last_turn().map(|turn| turn.alternatives().to_vec()).unwrap_or_default();
+            let mut alternatives = talk.last_turn().map(|turn| turn.to_alternatives()).unwrap_or_default();
             // A whole part is kept as it came, with its white space.
             for part in alternatives.iter_mut().flat_map(|alternative| &mut alternative.parts) {
                 part.whole = part.whole.take().map(|_| Bytes::new());

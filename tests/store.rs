@@ -655,8 +655,8 @@ impl Model {
         let (_, mut turns) = self.ledgers.remove(at);
         let mut removed = 0;
         for turn in &mut turns {
-            if turn.id() == item.turn && turn.part(&item).is_some_and(|part| part.state.is_some()) {
-                let mut alternatives = turn.alternatives().to_vec();
+            if turn.id() == item.turn && turn.part(&item).is_some_and(|part| part.has_state()) {
+                let mut alternatives = turn.to_alternatives();
                 alternatives[0].parts[item.part as usize].state = None;
                 *turn = Arc::new(Turn::new(turn.id(), turn.context().clone(), alternatives, turn.is_provisional()));
                 removed = 1;

@@ -4,6 +4,7 @@
 //! cargo bench --bench targets                    # both tables
 //! cargo bench --bench targets -- --json FILE     # and a record of them
 //! cargo bench --bench targets -- --only ours     # the first table; `others` is the second
+//! cargo bench --bench targets -- --only stores   # what stores take, of both tables
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::semicolon_if_nothing_returned)]
@@ -21,6 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use measure::{Table, least, memchr, memcpy, time};
+use store::Times;
 use workload::{
     pass,
     pipe::Pipe,
@@ -38,20 +40,32 @@ fn main() {
     let machine = machine();
     println!("# Figures\n\nWhat `cargo bench --bench targets` printed: {machine}.");
     record.insert("machine".into(), machine.into());
-    if is_wanted("ours") {
+    // Stores come first: what the rest leaves of the heap, and how it is cut up, is no matter of theirs.
+    let (store, other_stores) = (store::ours(2), others::stores());
+    let only_stores = value("--only").is_some_and(|only| only == "stores");
+    if is_wanted("ours") || only_stores {
         let mut table = Table::new("Targets", &["id", "what", "target", "measured", "met"]);
-        for dialect in Dialect::ALL {
-            requests(&mut table, dialect);
-            linear(&mut table, dialect);
+        if !only_stores {
+            for dialect in Dialect::ALL {
+                requests(&mut table, dialect);
+                linear(&mut table, dialect);
+            }
+            Dialect::ALL.into_iter().for_each(|dialect| events(&mut table, dialect));
+            Dialect::ALL.into_iter().for_each(|dialect| hyper(&mut table, dialect));
         }
-        Dialect::ALL.into_iter().for_each(|dialect| events(&mut table, dialect));
-        Dialect::ALL.into_iter().for_each(|dialect| hyper(&mut table, dialect));
-        stores(&mut table);
-        allocations(&mut table);
+        stores(&mut table, store);
+        if !only_stores {
+            allocations(&mut table);
+        }
         record.extend([table.record()]);
     }
-    if is_wanted("others") {
-        record.extend([others::compare().record()]);
+    if is_wanted("others") || only_stores {
+        let mut table = others::table();
+        if !only_stores {
+            others::compare(&mut table);
+        }
+        others::compare_stores(&mut table, store, &other_stores);
+        record.extend([table.record()]);
     }
     if let Some(file) = value("--json") {
         std::fs::write(file, serde_json::to_string_pretty(&record).unwrap() + "\n").unwrap();
@@ -202,8 +216,7 @@ fn hyper(table: &mut Table, dialect: Dialect) {
 }
 
 /// P9.
-fn stores(table: &mut Table) {
-    let (get, put) = store::ours(2);
+fn stores(table: &mut Table, (get, put): (Times, Times)) {
     table.target("P9", "memory store at capacity, 2 threads, get, p50", 150.0, get.half, "ns", "with the clock");
     table.target("P9", "memory store at capacity, 2 threads, put, p50", 500.0, put.half, "ns", "with the clock");
     table.target("P9", "memory store at capacity, 2 threads, put, p99.9", 5_000.0, put.most, "ns", "with the clock");

@@ -18,7 +18,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     measure::{Table, least},
-    store,
+    store::{self, Times},
     workload::{
         self,
         talk::{self, Dialect, Form, Says, Talk},
@@ -196,9 +196,11 @@ fn pieces(response: &Bytes, chunk: usize) -> impl Stream<Item = Result<Bytes, In
     stream::iter(pieces)
 }
 
-pub(crate) fn compare() -> Table {
-    let mut table =
-        Table::new("Beside other libraries", &["what", "the other", "this crate", "the other takes", "that is"]);
+pub(crate) fn table() -> Table {
+    Table::new("Beside other libraries", &["what", "the other", "this crate", "the other takes", "that is"])
+}
+
+pub(crate) fn compare(table: &mut Table) {
     for dialect in Dialect::ALL {
         let (name, head, talk) = (dialect.name(), dialect.head(), Talk::new(dialect, 200));
         let engine = talk.taught();
@@ -234,42 +236,38 @@ pub(crate) fn compare() -> Table {
         table.beside(what, "`eventsource-stream`, the events alone", ours, one);
         table.beside(what, "`sse-stream`, the events alone", ours, other);
     }
-    stores(&mut table);
-    table
 }
 
-fn stores(table: &mut Table) {
+/// What get and put take in other stores.
+pub(crate) fn stores() -> [(&'static str, (Times, Times)); 3] {
     type Key = [u8; 32];
     type Held = Arc<[u8]>;
-    let value: Held = vec![b'x'; 1_536].into();
+    let value = |_| Held::from(vec![b'x'; 1_536]);
     let key = |number| *store::scope(number).as_bytes();
-    let (get, put) = store::ours(2);
-    let mut add = |library: &str, theirs: (store::Times, store::Times)| {
-        table.beside("store with 10,240 entries, 2 threads, get", library, get.half, theirs.0.half);
-        table.beside("store with 10,240 entries, 2 threads, put", library, put.half, theirs.1.half);
-        table.beside("the same, p99.9 of put", library, put.most, theirs.1.most);
-    };
     let moka: moka::sync::Cache<Key, Held> =
         moka::sync::Cache::builder().max_capacity(store::LEDGERS).time_to_idle(Duration::from_secs(3_600)).build();
-    add(
-        "`moka`, an hour to live",
-        store::times(2, &|number| drop(black_box(moka.get(&key(number)))), &|number| {
-            moka.insert(key(number), value.clone())
-        }),
-    );
+    let get = |number| drop(black_box(moka.get(&key(number))));
+    let moka = store::times(2, &get, &value, &|number, value| moka.insert(key(number), value));
     let capacity = NonZeroUsize::new(usize::try_from(store::LEDGERS).unwrap()).unwrap();
     let lru: Mutex<lru::LruCache<Key, Held>> = Mutex::new(lru::LruCache::new(capacity));
-    add(
-        "`Mutex<LruCache>`",
-        store::times(2, &|number| drop(black_box(lru.lock().unwrap().get(&key(number)).cloned())), &|number| {
-            _ = lru.lock().unwrap().put(key(number), value.clone())
-        }),
-    );
+    let get = |number| drop(black_box(lru.lock().unwrap().get(&key(number)).cloned()));
+    let put = |number, value| {
+        // What it lets go is dropped after the lock.
+        let gone = lru.lock().unwrap().push(key(number), value);
+        drop(black_box(gone))
+    };
+    let lru = store::times(2, &get, &value, &put);
     let map: Mutex<HashMap<Key, Held>> = Mutex::new(HashMap::new());
-    add(
-        "`Mutex<HashMap>`, which drops nothing",
-        store::times(2, &|number| drop(black_box(map.lock().unwrap().get(&key(number)).cloned())), &|number| {
-            _ = map.lock().unwrap().insert(key(number), value.clone())
-        }),
-    );
+    let get = |number| drop(black_box(map.lock().unwrap().get(&key(number)).cloned()));
+    let put = |number, value| _ = map.lock().unwrap().insert(key(number), value);
+    let map = store::times(2, &get, &value, &put);
+    [("`moka`, an hour to live", moka), ("`Mutex<LruCache>`", lru), ("`Mutex<HashMap>`, which drops nothing", map)]
+}
+
+pub(crate) fn compare_stores(table: &mut Table, ours: (Times, Times), others: &[(&str, (Times, Times))]) {
+    for (library, theirs) in others {
+        table.beside("store with 10,240 entries, 2 threads, get", library, ours.0.half, theirs.0.half);
+        table.beside("store with 10,240 entries, 2 threads, put", library, ours.1.half, theirs.1.half);
+        table.beside("the same, p99.9 of put", library, ours.1.most, theirs.1.most);
+    }
 }

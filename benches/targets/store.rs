@@ -45,44 +45,60 @@ fn turn(id: u64) -> Arc<Turn> {
     Arc::new(Turn::new(TurnId::new(id.into()), context, vec![Alternative::new(0, vec![part])], false))
 }
 
-/// One operation after the other on each of several threads; the best of some rounds.
-fn best(threads: u64, operation: &(dyn Fn(u64) + Sync)) -> Times {
+/// One operation after the other on each of several threads, each with what was made for it before; the best of some
+/// rounds. What was made is kept until the round is over.
+fn best<T: Clone + Send>(threads: u64, make: &(dyn Fn(u64) -> T + Sync), operation: &(dyn Fn(T) + Sync)) -> Times {
     let mut best = Times { half: f64::INFINITY, most: f64::INFINITY };
+    let mut kept = Vec::new();
     for _ in 0..ROUNDS {
-        let mut times: Vec<u64> = std::thread::scope(|scope| {
+        let (times, made): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
             let run = |thread| {
                 let time = |at| {
+                    let made = make(thread * OPERATIONS + at);
+                    let given = made.clone();
                     let start = Instant::now();
-                    operation(thread * OPERATIONS + at);
-                    u64::try_from(start.elapsed().as_nanos()).unwrap()
+                    operation(given);
+                    (u64::try_from(start.elapsed().as_nanos()).unwrap(), made)
                 };
-                (0..OPERATIONS).map(time).collect::<Vec<_>>()
+                (0..OPERATIONS).map(time).unzip::<_, _, Vec<_>, Vec<_>>()
             };
             let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
-            handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
+            handles.into_iter().map(|handle| handle.join().unwrap()).unzip()
         });
+        let mut times = times.concat();
         times.sort_unstable();
         let at = |part: f64| times[(times.len() as f64 * part) as usize] as f64;
         best = Times { half: best.half.min(at(0.5)), most: best.most.min(at(0.999)) };
+        // The store lets go in the next round of what was put into it in this one.
+        kept = made;
     }
+    drop(kept);
     best
 }
 
-/// Fills a store, then reads what is there and puts in what is new. The functions are given numbers of ledgers.
-pub(crate) fn times(threads: u64, get: &(dyn Fn(u64) + Sync), put: &(dyn Fn(u64) + Sync)) -> (Times, Times) {
-    (0..LEDGERS).for_each(put);
+/// Fills a store, then reads what is there and puts in what is new. `get` is given the number of a ledger; `make` makes
+/// what is put in under a number, as an observer would have.
+pub(crate) fn times<T: Clone + Send>(
+    threads: u64,
+    get: &(dyn Fn(u64) + Sync),
+    make: &(dyn Fn(u64) -> T + Sync),
+    put: &(dyn Fn(u64, T) + Sync),
+) -> (Times, Times) {
+    let filling: Vec<_> = (0..LEDGERS).map(make).collect();
+    (0..).zip(&filling).for_each(|(number, made)| put(number, made.clone()));
     let next = AtomicU64::new(LEDGERS);
-    let get = best(threads, &|at| get(at.wrapping_mul(7) % LEDGERS));
-    let put = best(threads, &|_| put(next.fetch_add(1, Ordering::Relaxed)));
+    let get = best(threads, &|at| at.wrapping_mul(7) % LEDGERS, get);
+    let make = |_| {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        (number, make(number))
+    };
+    let put = best(threads, &make, &|(number, made)| put(number, made));
     (get, put)
 }
 
 pub(crate) fn ours(threads: u64) -> (Times, Times) {
     let store = MemoryStore::new();
-    // What is put in was made by an observer: it costs nothing here.
-    let turns: Vec<_> = (0..threads * OPERATIONS).map(turn).collect();
-    let turn = |number: u64| turns[usize::try_from(number).unwrap() % turns.len()].clone();
-    times(threads, &|number| drop(black_box(now(store.load(&scope(number))))), &|number| {
-        drop(black_box(now(store.append(&scope(number), turn(number)))))
+    times(threads, &|number| drop(black_box(now(store.load(&scope(number))))), &turn, &|number, turn| {
+        drop(black_box(now(store.append(&scope(number), turn))))
     })
 }

@@ -104,7 +104,7 @@ fn stored<'a>(
     let ledger = store.0.lock().unwrap();
     assert!(ledger.turns().len() <= 1);
     assert!(ledger.bytes() <= 17 << 20);
-    ledger.turns().map(|turn| (turn.is_provisional(), turn.alternatives().to_vec())).collect()
+    ledger.turns().map(|turn| (turn.is_provisional(), turn.to_alternatives())).collect()
 }
 
 /// The same stream with an empty line of data before that of each event, so that none is known from the one before it.

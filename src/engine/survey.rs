@@ -7,7 +7,7 @@ use super::prior::{Prior, PriorsOf};
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, Payload, Slot},
     ledger::{
-        Anchor, Context, Item, Trace,
+        Anchor, Context, Trace,
         few::Few,
         fingerprint::{self, Running, Tag},
         matcher::{AnchorMap, Place, Surroundings},
@@ -380,11 +380,11 @@ impl Surroundings for Around<'_> {
         self.survey().start(message)
     }
 
-    fn holds(&self, state: &Item) -> bool {
-        let Some(parts) = self.held().get(&digest(state.raw())) else { return false };
+    fn holds(&self, state: &[u8]) -> bool {
+        let Some(parts) = self.held().get(&digest(state)) else { return false };
         parts.iter().any(|at| {
             let Slot::Held(span) = &self.history.parts[*at].slot else { return false };
-            self.dialect.same_state(&self.body[span.clone()], state.raw())
+            self.dialect.same_state(&self.body[span.clone()], state)
         })
     }
 

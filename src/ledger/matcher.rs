@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Anchor, Item, ItemRef, Kind, Turn, TurnPart, few::Few};
+use super::{Anchor, HeldAlternative, HeldPart, ItemRef, Kind, Turn, few::Few};
 
 /// A part of a history that a remembered part may be.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) trait Surroundings {
     fn depth(&self, message: usize) -> usize;
 
     /// Whether the history holds this state already, at whichever part.
-    fn holds(&self, state: &Item) -> bool;
+    fn holds(&self, state: &[u8]) -> bool;
 
     /// What the fingerprint `before` of everything before the message `from` becomes with the units from
     /// there to the message `to`.
@@ -184,7 +184,7 @@ pub(crate) struct Matcher<'a> {
     strictness: Strictness,
     used: OwnSet<(usize, u32, u32)>,
     /// How many remembered parts have an id; counted when an id is asked for first.
-    ids: OnceCell<HashMap<&'a str, (u32, &'a TurnPart)>>,
+    ids: OnceCell<HashMap<&'a [u8], (u32, HeldPart<'a>)>>,
     /// The alternative with which the client went on, of turns that have several.
     chosen: OwnMap<usize, u32>,
     known: RefCell<Known>,
@@ -213,13 +213,13 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn ids(&self) -> &HashMap<&'a str, (u32, &'a TurnPart)> {
+    fn ids(&self) -> &HashMap<&'a [u8], (u32, HeldPart<'a>)> {
         self.ids.get_or_init(|| {
             let mut ids = HashMap::with_capacity(self.turns.len());
             for turn in &self.turns {
-                for part in turn.alternatives().iter().flat_map(|alternative| &alternative.parts) {
-                    if let Some(id) = &part.id {
-                        ids.entry(&**id).or_insert((0, part)).0 += 1;
+                for part in turn.parts() {
+                    if let Some(id) = part.id_raw() {
+                        ids.entry(id).or_insert((0, part)).0 += 1;
                     }
                 }
             }
@@ -229,12 +229,12 @@ impl<'a> Matcher<'a> {
 
     /// How many remembered parts have this id.
     pub(crate) fn count_of(&self, id: &str) -> u32 {
-        self.ids().get(id).map_or(0, |(count, _)| *count)
+        self.ids().get(id.as_bytes()).map_or(0, |(count, _)| *count)
     }
 
     /// A remembered part with this id, the oldest of several.
-    pub(crate) fn of_id(&self, id: &str) -> Option<&'a TurnPart> {
-        self.ids().get(id).map(|(_, part)| *part)
+    pub(crate) fn of_id(&self, id: &str) -> Option<HeldPart<'a>> {
+        self.ids().get(id.as_bytes()).map(|(_, part)| *part)
     }
 
     /// Matches only what everything before it proves, whatever the session is, while `work` runs.
@@ -289,7 +289,7 @@ impl<'a> Matcher<'a> {
         }
         for (turn, held) in self.turns.iter().enumerate() {
             for (alternative, parts) in (0..).zip(held.alternatives()) {
-                for (part, remembered) in (0..).zip(&parts.parts) {
+                for (part, remembered) in (0..).zip(parts.parts()) {
                     let candidate = Candidate { turn, alternative, part };
                     let mut fits = |key: &Anchor, exact: bool| {
                         if let Some(bucket) = by_key.get(key) {
@@ -306,9 +306,9 @@ impl<'a> Matcher<'a> {
                             }
                         }
                     };
-                    fits(&remembered.anchor, true);
-                    for alias in &remembered.aliases {
-                        fits(alias, false);
+                    fits(&remembered.anchor(), true);
+                    for alias in remembered.aliases() {
+                        fits(&alias, false);
                     }
                 }
             }
@@ -340,8 +340,8 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn part(&self, candidate: &Candidate) -> &'a TurnPart {
-        &self.turns[candidate.turn].alternatives()[candidate.alternative as usize].parts[candidate.part as usize]
+    fn part(&self, candidate: &Candidate) -> HeldPart<'a> {
+        self.turns[candidate.turn].held(candidate.alternative, candidate.part)
     }
 
     fn is_free(&self, candidate: &Candidate) -> bool {
@@ -362,13 +362,14 @@ impl<'a> Matcher<'a> {
     fn resolve_one(&mut self, places: &[Place<'_>], bucket: &Bucket, outcomes: &mut [Outcome]) -> bool {
         let ([at], [candidate], []) = (&*bucket.places, &*bucket.candidates, &*bucket.reduced) else { return false };
         let (place, part) = (&places[*at], self.part(candidate));
-        let is_same = place.id.is_some() && place.id.as_deref() == part.id.as_deref();
-        let may_be = || part.id.is_none() || place.id.as_deref().is_none_or(|id| !self.ids().contains_key(id));
+        let is_same = place.id.is_some() && place.id.as_deref().map(str::as_bytes) == part.id_raw();
+        let may_be =
+            || part.id_raw().is_none() || place.id.as_deref().is_none_or(|id| !self.ids().contains_key(id.as_bytes()));
         let fits = self.strictness == Strictness::Known
-            && place.kind == part.kind
+            && place.kind == part.kind()
             && self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
             && self.is_free(candidate)
-            && part.state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
+            && part.state().is_none_or(|state| !self.surroundings.holds(state))
             && (is_same || (may_be() && !self.stood(place, candidate)));
         if fits {
             self.take(places, *at, candidate, outcomes);
@@ -385,9 +386,7 @@ impl<'a> Matcher<'a> {
                     self.chosen.get(&candidate.turn).is_none_or(|alternative| *alternative == candidate.alternative)
                 })
                 .filter(|candidate| self.is_free(candidate))
-                .filter(|candidate| {
-                    self.part(candidate).state.as_ref().is_none_or(|state| !self.surroundings.holds(state))
-                })
+                .filter(|candidate| self.part(candidate).state().is_none_or(|state| !self.surroundings.holds(state)))
                 .copied()
                 .collect();
             let open: Vec<_> = bucket
@@ -404,7 +403,7 @@ impl<'a> Matcher<'a> {
     }
 
     fn fits(&self, place: &Place<'_>, candidates: &[Candidate]) -> bool {
-        candidates.first().is_some_and(|candidate| self.part(candidate).kind == place.kind)
+        candidates.first().is_some_and(|candidate| self.part(candidate).kind() == place.kind)
     }
 
     fn resolve_list(
@@ -416,7 +415,7 @@ impl<'a> Matcher<'a> {
     ) {
         let mut by_id: HashMap<&str, Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
-            if let Some(id) = &self.part(candidate).id {
+            if let Some(id) = self.part(candidate).id() {
                 by_id.entry(id).or_default().push(*candidate);
             }
         }
@@ -426,7 +425,7 @@ impl<'a> Matcher<'a> {
             match places[at].id.as_deref() {
                 Some(id) if by_id.contains_key(id) => same_id.entry(id).or_default().push(at),
                 // The ledger knows the id for another call: this one is not what it was.
-                Some(id) if self.ids().contains_key(id) => foreign.push(at),
+                Some(id) if self.ids().contains_key(id.as_bytes()) => foreign.push(at),
                 _ => free.push(at),
             }
         }
@@ -434,7 +433,7 @@ impl<'a> Matcher<'a> {
         groups.sort_by_key(|(_, group)| group.first().copied());
         for (id, group) in groups {
             let sharing = &by_id[id];
-            let proven = self.count_of(id) == 1 && is_native(id, self.part(&sharing[0]).name.as_deref());
+            let proven = self.count_of(id) == 1 && is_native(id, self.part(&sharing[0]).name());
             if group.len() == 1 && sharing.len() == 1 && (proven || self.strictness == Strictness::Known) {
                 self.take(places, group[0], &sharing[0], outcomes);
             } else {
@@ -442,7 +441,7 @@ impl<'a> Matcher<'a> {
             }
         }
         let without_id: Vec<_> =
-            candidates.iter().filter(|candidate| self.part(candidate).id.is_none()).copied().collect();
+            candidates.iter().filter(|candidate| self.part(candidate).id_raw().is_none()).copied().collect();
         self.by_context(places, foreign, without_id, outcomes);
         let rest: Vec<_> = candidates.iter().filter(|candidate| self.is_free(candidate)).copied().collect();
         self.by_context(places, free, rest, outcomes);
@@ -503,8 +502,8 @@ impl<'a> Matcher<'a> {
         let part = self.part(candidate);
         let around = self.surroundings;
         // One chunk of a run says little on its own, and nobody counted those that stood there.
-        let is_chunk = part.kind != Kind::Call && place.key != part.anchor;
-        if !is_chunk && (part.occurrence == 0 || around.occurrence(place) >= part.occurrence) {
+        let is_chunk = part.kind() != Kind::Call && place.key != part.anchor();
+        if !is_chunk && (part.occurrence() == 0 || around.occurrence(place) >= part.occurrence()) {
             return false;
         }
         let context = self.turns[candidate.turn].context();
@@ -654,9 +653,10 @@ impl<'a> Matcher<'a> {
             *content = run.flat_map(|place| [Some(place.key), place.reduced]).flatten().map(|key| (key, ())).collect();
         }
         *whole.entry((start, candidate.turn)).or_insert_with(|| {
-            let parts = &self.turns[candidate.turn].alternatives()[candidate.alternative as usize].parts;
-            let mut shown = parts.iter().filter(|part| matches!(part.kind, Kind::Text | Kind::Call));
-            shown.all(|part| [part.anchor].iter().chain(&part.aliases).any(|key| content.contains_key(key)))
+            let answer = self.turns[candidate.turn].alternative(candidate.alternative as usize);
+            let parts = answer.iter().flat_map(HeldAlternative::parts);
+            let mut shown = parts.filter(|part| matches!(part.kind(), Kind::Text | Kind::Call));
+            shown.all(|part| [part.anchor()].into_iter().chain(part.aliases()).any(|key| content.contains_key(&key)))
         })
     }
 
@@ -730,7 +730,7 @@ impl<'a> Matcher<'a> {
         let mut by_ordinal: HashMap<(u32, usize), Vec<Candidate>> = HashMap::new();
         for candidate in candidates {
             let depth = self.turns[candidate.turn].context().depth() as usize;
-            by_ordinal.entry((self.part(candidate).occurrence, depth)).or_default().push(*candidate);
+            by_ordinal.entry((self.part(candidate).occurrence(), depth)).or_default().push(*candidate);
         }
         let mut pairs = Vec::new();
         for place in open {

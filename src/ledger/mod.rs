@@ -8,19 +8,19 @@ mod anchor;
 mod context;
 pub(crate) mod few;
 pub(crate) mod fingerprint;
+mod held;
 pub(crate) mod matcher;
 mod turn;
+mod turns;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt, mem,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub(crate) use self::context::Trace;
+use self::turns::Turns;
 pub use self::{
     anchor::Anchor,
     context::Context,
+    held::{HeldAlternative, HeldPart},
     turn::{Alternative, Item, ItemRef, Kind, Premise, Turn, TurnId, TurnPart},
 };
 
@@ -45,23 +45,10 @@ impl Default for Limits {
 /// All turns remembered for one scope, oldest first.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    turns: VecDeque<Held>,
+    turns: Turns,
     items: usize,
     bytes: usize,
     provisional: usize,
-}
-
-/// A turn beside a part of its id, so that looking for an id does not visit every turn.
-#[derive(Clone)]
-struct Held {
-    key: u64,
-    turn: Arc<Turn>,
-}
-
-impl Held {
-    fn new(turn: Arc<Turn>) -> Self {
-        Self { key: key_of(turn.id()), turn }
-    }
 }
 
 impl Ledger {
@@ -78,7 +65,7 @@ impl Ledger {
         let mut ledger = Self::new();
         for turn in turns {
             ledger.count_in(&turn);
-            ledger.turns.push_back(Held::new(turn));
+            ledger.turns.push(turn);
         }
         ledger
     }
@@ -86,7 +73,7 @@ impl Ledger {
     /// The remembered turns, oldest first.
     #[must_use]
     pub fn turns(&self) -> impl DoubleEndedIterator<Item = &Arc<Turn>> + ExactSizeIterator {
-        self.turns.iter().map(|held| &held.turn)
+        self.turns.iter()
     }
 
     /// How many items the ledger holds.
@@ -104,7 +91,7 @@ impl Ledger {
     /// Whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.turns.len() == 0
     }
 
     /// Adds a turn, or puts it in the place of the turn of the same [`TurnId`], and lets the oldest
@@ -121,14 +108,15 @@ impl Ledger {
     /// # Limits
     ///
     /// Takes constant time but for the search for the id, which reads 16 bytes per turn, and for
-    /// provisional turns, which are looked at only while there are any.
+    /// provisional turns, which are looked at only while there are any. A ledger that was cloned shares its turns
+    /// with the clone in lists of 32, of which an append copies the last one.
     pub fn append(&mut self, turn: Arc<Turn>, limits: &Limits) -> usize {
         if !Self::admits(&turn, limits) {
             return 1;
         }
-        let held = self.position(turn.id());
+        let held = self.turns.position(turn.id());
         if let Some(at) = held
-            && is_older(&turn, &self.turns[at].turn)
+            && is_older(&turn, self.turns.at(at))
         {
             return 0;
         }
@@ -138,7 +126,7 @@ impl Ledger {
             Some(at) => self.replace(at, turn),
             None => {
                 self.count_in(&turn);
-                self.turns.push_back(Held::new(turn));
+                self.turns.push(turn);
             }
         }
         if let Some((id, context)) = context {
@@ -159,18 +147,18 @@ impl Ledger {
         }
         let mut removed = 0;
         for (id, items) in by_turn {
-            let Some(at) = self.position(TurnId::new(id)) else {
+            let Some(at) = self.turns.position(TurnId::new(id)) else {
                 continue;
             };
-            let (turn, gone) = self.turns[at].turn.without(&items);
+            let (turn, gone) = self.turns.at(at).without(&items);
             if gone == 0 {
                 continue;
             }
             removed += gone;
             if turn.items() > 0 {
                 self.replace(at, Arc::new(turn));
-            } else if let Some(empty) = self.turns.remove(at) {
-                self.count_out(&empty.turn);
+            } else {
+                self.take_out(at);
             }
         }
         removed
@@ -179,11 +167,11 @@ impl Ledger {
     /// Puts a turn in the place of the one with its id, or last, whatever it is.
     #[cfg(feature = "redis")]
     pub(crate) fn put(&mut self, turn: Arc<Turn>) {
-        match self.position(turn.id()) {
+        match self.turns.position(turn.id()) {
             Some(at) => self.replace(at, turn),
             None => {
                 self.count_in(&turn);
-                self.turns.push_back(Held::new(turn));
+                self.turns.push(turn);
             }
         }
     }
@@ -191,8 +179,8 @@ impl Ledger {
     /// Takes the turn with this id out.
     #[cfg(feature = "redis")]
     pub(crate) fn take(&mut self, id: TurnId) {
-        if let Some(held) = self.position(id).and_then(|at| self.turns.remove(at)) {
-            self.count_out(&held.turn);
+        if let Some(at) = self.turns.position(id) {
+            self.take_out(at);
         }
     }
 
@@ -203,39 +191,31 @@ impl Ledger {
 
     /// Takes the oldest turn out.
     pub(crate) fn pop_oldest(&mut self) -> Option<Arc<Turn>> {
-        let Held { turn, .. } = self.turns.pop_front()?;
+        let turn = self.turns.pop_oldest()?;
         self.count_out(&turn);
         Some(turn)
     }
 
-    fn position(&self, id: TurnId) -> Option<usize> {
-        let key = key_of(id);
-        // Mostly it is one of the last turns or none at all.
-        self.turns.iter().rposition(|held| held.key == key && held.turn.id() == id)
-    }
-
     fn replace(&mut self, at: usize, turn: Arc<Turn>) {
         self.count_in(&turn);
-        let former = mem::replace(&mut self.turns[at], Held::new(turn));
-        self.count_out(&former.turn);
+        let former = self.turns.replace(at, turn);
+        self.count_out(&former);
+    }
+
+    fn take_out(&mut self, gone: usize) {
+        let turn = Arc::clone(self.turns.at(gone));
+        self.turns.retain(|at, _| at != gone);
+        self.count_out(&turn);
     }
 
     fn drop_provisional(&mut self, completed: TurnId, context: &Context) {
         let superseded =
             |turn: &Turn| turn.is_provisional() && turn.id() != completed && turn.context().same_history(context);
-        if !self.turns.iter().any(|held| superseded(&held.turn)) {
-            return;
+        let gone: Vec<_> = self.turns().filter(|turn| superseded(turn)).cloned().collect();
+        if !gone.is_empty() {
+            self.turns.retain(|_, turn| !superseded(turn));
+            gone.iter().for_each(|turn| self.count_out(turn));
         }
-        let Self { turns, items, bytes, provisional } = self;
-        turns.retain(|held| {
-            let goes = superseded(&held.turn);
-            if goes {
-                *items -= held.turn.items();
-                *bytes -= held.turn.bytes();
-                *provisional -= 1;
-            }
-            !goes
-        });
     }
 
     fn count_in(&mut self, turn: &Turn) {
@@ -265,11 +245,6 @@ impl fmt::Debug for Ledger {
 fn is_older(turn: &Turn, held: &Turn) -> bool {
     let progress = |turn: &Turn| (!turn.is_provisional(), turn.items());
     progress(turn) < progress(held)
-}
-
-/// Ids are drawn at random, so that any part of them tells nearly all turns apart.
-fn key_of(id: TurnId) -> u64 {
-    id.value() as u64
 }
 
 #[cfg(test)]
@@ -414,7 +389,7 @@ mod tests {
         assert_eq!(ledger.remove(&[at(1, 1), at(1, 9), at(9, 0)]), 0);
         assert_eq!(ledger.remove(&[at(1, 0), at(1, 0)]), 1);
         assert_eq!(ids(&ledger), [1, 2]);
-        assert!(ledger.turns().next().unwrap().part(&at(1, 2)).unwrap().state.is_some());
+        assert!(ledger.turns().next().unwrap().part(&at(1, 2)).unwrap().has_state());
         assert_eq!(ledger.remove(&[at(2, 0), at(1, 2)]), 2);
         assert!(ledger.is_empty());
         assert_eq!((ledger.items(), ledger.bytes()), (0, 0));

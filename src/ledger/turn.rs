@@ -1,30 +1,43 @@
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use bytes::Bytes;
 
-use super::{Anchor, Context};
+use super::{
+    Anchor, Context,
+    held::{Alternatives, HeldAlternative, HeldPart},
+};
 
 /// Names one turn; drawn at random when its exchange begins.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TurnId(u128);
+// As bytes, for a number of 128 bits would make everything around it larger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TurnId([u8; 16]);
 
 impl TurnId {
     /// The id with this value.
     #[must_use]
     pub fn new(value: u128) -> Self {
-        Self(value)
+        Self(value.to_le_bytes())
     }
 
     /// The value, to be stored.
     #[must_use]
     pub fn value(self) -> u128 {
-        self.0
+        u128::from_le_bytes(self.0)
+    }
+}
+
+impl Hash for TurnId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(self.value());
     }
 }
 
 impl fmt::Debug for TurnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TurnId({:032x})", self.0)
+        write!(f, "TurnId({:032x})", self.value())
     }
 }
 
@@ -68,7 +81,8 @@ impl fmt::Debug for Item {
     }
 }
 
-/// One part of a remembered turn: what the client will have of it, and the state it carried.
+/// One part of a turn that is to be remembered: what the client will have of it, and the state it carried. The turn
+/// holds it as a [`HeldPart`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TurnPart {
@@ -114,19 +128,6 @@ impl TurnPart {
             whole: None,
         }
     }
-
-    fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + size_of_val::<[Anchor]>(&self.aliases)
-            + self.id.as_ref().map_or(0, |id| id.len())
-            + self.name.as_ref().map_or(0, |name| name.len())
-            // A whole part contains its state.
-            + self.whole.as_ref().or(self.state.as_ref().map(Item::raw)).map_or(0, Bytes::len)
-    }
-
-    fn items(&self) -> usize {
-        usize::from(self.state.is_some()) + usize::from(self.whole.is_some())
-    }
 }
 
 impl fmt::Debug for TurnPart {
@@ -140,8 +141,8 @@ impl fmt::Debug for TurnPart {
     }
 }
 
-/// One of the answers of a response. Responses with several candidates have several; the client
-/// continues at most one.
+/// One of the answers of a response that is to be remembered. Responses with several candidates have several; the client
+/// continues at most one. The turn holds it as a [`HeldAlternative`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Alternative {
@@ -203,27 +204,21 @@ impl Premise {
     }
 }
 
-/// The list in a place of its size. To shrink it where it is would leave holes among what is held, in which the next
-/// turns are scattered.
-fn exact<T>(list: Vec<T>) -> Vec<T> {
-    if list.len() == list.capacity() {
-        return list;
-    }
-    let mut exact = Vec::with_capacity(list.len());
-    exact.extend(list);
-    exact
-}
+/// What a ledger takes to hold a turn: two counters, a pointer, and a part of the id.
+const SHARED: usize = 4 * size_of::<usize>();
 
 /// One observed model response: its opaque items, in order, with what the client will still have of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// # Limits
+///
+/// Of parts that take 4 GiB or more together it holds the hashes, and nothing else.
+#[derive(Clone)]
 pub struct Turn {
     id: TurnId,
     context: Context,
     premise: Option<Box<Premise>>,
-    alternatives: Vec<Alternative>,
+    alternatives: Alternatives,
     provisional: bool,
-    items: usize,
-    bytes: usize,
 }
 
 impl Turn {
@@ -231,26 +226,13 @@ impl Turn {
     #[must_use]
     pub fn new(id: TurnId, context: Context, mut alternatives: Vec<Alternative>, provisional: bool) -> Self {
         alternatives.sort_by_key(|alternative| alternative.index);
-        // It is held for long.
-        alternatives
-            .iter_mut()
-            .for_each(|alternative| alternative.parts = exact(std::mem::take(&mut alternative.parts)));
-        let alternatives = exact(alternatives);
-        let parts = || alternatives.iter().flat_map(|alternative| &alternative.parts);
-        let items = parts().map(TurnPart::items).sum();
-        let bytes = size_of::<Self>()
-            + context.bytes()
-            + alternatives.len() * size_of::<Alternative>()
-            + parts().map(TurnPart::bytes).sum::<usize>();
-        Self { id, context, premise: None, alternatives, provisional, items, bytes }
+        Self { id, context, premise: None, alternatives: Alternatives::pack(&alternatives), provisional }
     }
 
     /// The turn with what it was made from, where the protocol binds state to that.
     #[must_use]
     pub fn with_premise(mut self, premise: Option<Premise>) -> Self {
-        self.bytes -= self.premise.as_ref().map_or(0, |_| size_of::<Premise>());
         self.premise = premise.map(Box::new);
-        self.bytes += self.premise.as_ref().map_or(0, |_| size_of::<Premise>());
         self
     }
 
@@ -274,8 +256,37 @@ impl Turn {
 
     /// Its alternatives, lowest index first.
     #[must_use]
-    pub fn alternatives(&self) -> &[Alternative] {
-        &self.alternatives
+    pub fn alternatives(&self) -> impl DoubleEndedIterator<Item = HeldAlternative<'_>> + ExactSizeIterator + Clone {
+        (0..self.alternatives.len()).map(|at| self.alternatives.at(at))
+    }
+
+    /// Its alternatives as they were given to it.
+    #[must_use]
+    pub fn to_alternatives(&self) -> Vec<Alternative> {
+        self.alternatives().map(|alternative| alternative.to_alternative()).collect()
+    }
+
+    /// The alternative at this position.
+    #[must_use]
+    pub fn alternative(&self, at: usize) -> Option<HeldAlternative<'_>> {
+        self.alternatives.get(at)
+    }
+
+    /// The parts of all alternatives, one after the other.
+    #[must_use]
+    pub fn parts(&self) -> impl DoubleEndedIterator<Item = HeldPart<'_>> + ExactSizeIterator + Clone {
+        self.alternatives.parts()
+    }
+
+    /// The part at this address.
+    #[must_use]
+    pub fn part(&self, at: &ItemRef) -> Option<HeldPart<'_>> {
+        self.alternative(at.alternative as usize)?.part(at.part as usize)
+    }
+
+    /// The part at a position that is known to be there.
+    pub(crate) fn held(&self, alternative: u32, part: u32) -> HeldPart<'_> {
+        self.alternatives.at(alternative as usize).held(part as usize)
     }
 
     /// Whether the response broke off before its end.
@@ -287,29 +298,27 @@ impl Turn {
     /// How many items it holds.
     #[must_use]
     pub fn items(&self) -> usize {
-        self.items
+        self.alternatives.items()
     }
 
-    /// How many bytes it holds, overhead included.
+    /// How many bytes it holds, overhead included, as a ledger holds it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The part at this address.
-    #[must_use]
-    pub fn part(&self, at: &ItemRef) -> Option<&TurnPart> {
-        self.alternatives.get(at.alternative as usize)?.parts.get(at.part as usize)
+        size_of::<Self>()
+            + SHARED
+            + self.context.bytes()
+            + self.premise.as_ref().map_or(0, |_| size_of::<Premise>())
+            + self.alternatives.bytes()
     }
 
     /// The same turn without what is held at these addresses, and at how many of them there was something.
     pub(crate) fn without(&self, items: &[ItemRef]) -> (Self, usize) {
-        let mut alternatives = self.alternatives.clone();
+        let mut alternatives = self.to_alternatives();
         let mut gone = 0;
         for at in items {
             let parts = alternatives.get_mut(at.alternative as usize).map(|alternative| &mut alternative.parts);
             let part = parts.and_then(|parts| parts.get_mut(at.part as usize));
-            if let Some(part) = part.filter(|part| part.items() > 0) {
+            if let Some(part) = part.filter(|part| part.state.is_some() || part.whole.is_some()) {
                 part.state = None;
                 part.whole = None;
                 gone += 1;
@@ -317,5 +326,28 @@ impl Turn {
         }
         let turn = Self::new(self.id, self.context.clone(), alternatives, self.provisional);
         (turn.with_premise(self.premise.as_deref().cloned()), gone)
+    }
+}
+
+impl PartialEq for Turn {
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, self.provisional, &self.context, &self.premise)
+            == (other.id, other.provisional, &other.context, &other.premise)
+            && self.alternatives().eq(other.alternatives())
+    }
+}
+
+impl Eq for Turn {}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let alternatives: Vec<_> = self.alternatives().collect();
+        f.debug_struct("Turn")
+            .field("id", &self.id)
+            .field("context", &self.context)
+            .field("premise", &self.premise)
+            .field("alternatives", &alternatives)
+            .field("provisional", &self.provisional)
+            .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,7 @@
 
 use bytes::Bytes;
 
-use crate::ledger::{Alternative, Anchor, Context, Item, Kind, Premise, Turn, TurnId, TurnPart};
+use crate::ledger::{Alternative, Anchor, Context, HeldPart, Item, Kind, Premise, Turn, TurnId, TurnPart};
 
 /// The version of the format.
 pub const VERSION: u8 = 1;
@@ -60,10 +60,10 @@ pub fn encode(turn: &Turn) -> Bytes {
         });
         count(out, turn.alternatives().len());
         for alternative in turn.alternatives() {
-            out.extend_from_slice(&alternative.index.to_le_bytes());
-            count(out, alternative.parts.len());
-            for part in &alternative.parts {
-                section(out, |out| encode_part(part, out));
+            out.extend_from_slice(&alternative.index().to_le_bytes());
+            count(out, alternative.parts().len());
+            for part in alternative.parts() {
+                section(out, |out| encode_part(&part, out));
             }
         }
     });
@@ -72,42 +72,40 @@ pub fn encode(turn: &Turn) -> Bytes {
     out.into()
 }
 
-fn encode_part(part: &TurnPart, out: &mut Vec<u8>) {
-    out.push(match part.kind {
+fn encode_part(part: &HeldPart<'_>, out: &mut Vec<u8>) {
+    out.push(match part.kind() {
         Kind::Text => 0,
         Kind::Thought => 1,
         Kind::Call => 2,
         Kind::Media => 3,
         Kind::Native => 4,
     });
-    out.extend_from_slice(part.anchor.as_bytes());
-    count(out, part.aliases.len());
-    for alias in &part.aliases {
+    out.extend_from_slice(part.anchor().as_bytes());
+    count(out, part.aliases().len());
+    for alias in part.aliases() {
         out.extend_from_slice(alias.as_bytes());
     }
-    optional(out, part.state_at.as_ref(), |out, at| out.extend_from_slice(&at.to_le_bytes()));
-    out.push(u8::from(part.trailing));
-    optional(out, part.id.as_deref(), |out, id| bytes(out, id.as_bytes()));
-    optional(out, part.name.as_deref(), |out, name| bytes(out, name.as_bytes()));
-    out.extend_from_slice(&part.occurrence.to_le_bytes());
-    optional(out, part.whole.as_ref(), |out, whole| bytes(out, whole));
-    match &part.state {
-        None => out.push(NO_STATE),
-        Some(state) => match part.whole.as_ref().and_then(|whole| memchr::memmem::find(whole, state.raw())) {
-            Some(at) => {
-                out.push(STATE_IN_WHOLE);
-                count(out, at);
-                count(out, state.raw().len());
-            }
-            None => {
-                out.push(OWN_STATE);
-                bytes(out, state.raw());
-            }
-        },
+    optional(out, part.state_at(), |out, at| out.extend_from_slice(&at.to_le_bytes()));
+    out.push(u8::from(part.is_trailing()));
+    optional(out, part.id(), |out, id| bytes(out, id.as_bytes()));
+    optional(out, part.name(), |out, name| bytes(out, name.as_bytes()));
+    out.extend_from_slice(&part.occurrence().to_le_bytes());
+    optional(out, part.whole_raw(), bytes);
+    match (part.state(), part.state_in_whole()) {
+        (None, _) => out.push(NO_STATE),
+        (Some(_), Some(at)) => {
+            out.push(STATE_IN_WHOLE);
+            count(out, at.start);
+            count(out, at.len());
+        }
+        (Some(state), None) => {
+            out.push(OWN_STATE);
+            bytes(out, state);
+        }
     }
 }
 
-/// The turn that these bytes are. What is remembered of it are slices of the bytes, nothing is copied.
+/// The turn that these bytes are.
 ///
 /// `None` if they are damaged, or of a version that this release does not know.
 #[must_use]

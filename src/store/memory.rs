@@ -5,20 +5,13 @@ mod hash;
 mod order;
 
 use std::{
-    fmt,
-    hash::BuildHasher,
-    mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    collections::{HashMap, hash_map},
+    fmt, mem,
+    ops::{Add, Sub},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use quick_cache::{
-    UnitWeighter,
-    sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
-};
 use tokio::time::Instant;
 
 pub use self::builder::{MemoryStoreBuilder, MemoryStoreError};
@@ -30,8 +23,6 @@ use crate::{
     scope::Scope,
 };
 
-/// Writers of different scopes rarely meet on one of so many locks.
-const STRIPES: usize = 16;
 /// How many expired ledgers an append purges at most.
 const PURGED_PER_APPEND: usize = 2;
 /// How many turns of ledgers that went an append releases at most.
@@ -40,11 +31,12 @@ const RELEASED_PER_APPEND: usize = 2;
 const AWAITING_RELEASE: usize = 16;
 /// A load extends a ledger's life when more than one part in so many of it has passed.
 const EXTENSIONS_PER_LIFE: u64 = 16;
+/// For how many ledgers there is room from the beginning, at most, so that no append has to make some: it costs
+/// addresses, and memory only as ledgers come.
+const ROOM: usize = 1 << 20;
 /// Stamps of one instant run ahead of it by a nanosecond each; in nanoseconds, what that may add up to
 /// before a life seems longer than it is.
 const STAMP_SLACK: u64 = 1_000;
-/// The stamp of a stripe that holds nothing.
-const EMPTY: u64 = u64::MAX;
 
 /// Keeps ledgers in the memory of this process, within bounds and for a limited time.
 ///
@@ -117,24 +109,19 @@ impl MemoryStore {
         MemoryStoreBuilder::default()
     }
 
-    /// What the store holds at this moment. Takes each of a fixed number of locks for an instant; while
-    /// others write, the counts may not be of the same instant.
+    /// What the store holds at this moment. Takes its lock for an instant.
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
-        let mut sum = MemorySnapshot {
-            ledgers: self.0.ledgers.load(Ordering::Relaxed),
-            bytes: self.0.bytes.load(Ordering::Relaxed),
-            ..MemorySnapshot::default()
-        };
-        for index in 0..STRIPES {
-            let stripe = self.0.lock(index);
-            sum.turns += stripe.turns;
-            sum.items += stripe.items;
-            sum.evicted_ledgers += stripe.evicted_ledgers;
-            sum.expired_ledgers += stripe.expired_ledgers;
-            sum.evicted_turns += stripe.evicted_turns;
+        let books = self.0.books();
+        MemorySnapshot {
+            ledgers: books.order.len(),
+            turns: books.held.turns,
+            items: books.held.items,
+            bytes: books.held.bytes as u64,
+            evicted_ledgers: books.evicted_ledgers,
+            expired_ledgers: books.expired_ledgers,
+            evicted_turns: books.evicted_turns,
         }
-        sum
     }
 
     /// The ledger of a scope, and whether its life was extended.
@@ -150,7 +137,7 @@ impl MemoryStore {
 
     /// Appends a turn only if there is a ledger; says whether it was.
     pub(super) fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
-        self.0.append_if_there(scope, turn)
+        self.0.append_if_there(scope, Arc::clone(turn))
     }
 
     fn with(config: &MemoryStoreBuilder) -> Self {
@@ -166,10 +153,8 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("ledgers", &self.0.ledgers.load(Ordering::Relaxed))
-            .field("bytes", &self.0.bytes.load(Ordering::Relaxed))
-            .finish_non_exhaustive()
+        let MemorySnapshot { ledgers, bytes, .. } = self.snapshot();
+        f.debug_struct("MemoryStore").field("ledgers", &ledgers).field("bytes", &bytes).finish_non_exhaustive()
     }
 }
 
@@ -179,11 +164,11 @@ impl Store for MemoryStore {
     }
 
     fn may_hold(&self, scope: &Scope) -> bool {
-        self.0.cache.contains_key(scope)
+        self.0.books().entries.contains_key(scope)
     }
 
     fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Reply<Appended> {
-        Reply::ready(self.0.append(scope, &turn))
+        Reply::ready(self.0.append(scope, turn))
     }
 
     fn remove(&self, scope: &Scope, items: &[ItemRef]) -> Reply<usize> {
@@ -210,48 +195,81 @@ impl Store for MemoryStore {
 
 /// The state behind all clones of a store.
 ///
-/// The cache holds the ledgers, and readers touch nothing else. It evicts nothing on its own account:
-/// its victims are chosen by frequency and per shard, so it could let the turn go that was written
-/// last, would refuse large ledgers in silence, and would not notice that one grew. Instead a writer
-/// holds the lock of the scope's stripe, which keeps the order of use, and both bounds hold over the
-/// whole store.
-///
-/// A thread holds one stripe at a time, and takes the locks of the cache after it, never before.
+/// One lock holds everything: the order of use and the bounds are those of the whole store, so writers would meet
+/// anyway. Under it nothing is made, freed or waited for that can be done before or after, so a load takes tens of
+/// nanoseconds of it and an append some hundred. Each further lock would cost more than it saves: a processor takes
+/// one only when all that it has under way is done, and nothing of a store this large is in its caches.
 struct Shared {
-    cache: Cache<Scope, Entry, UnitWeighter, ScopeHash>,
-    stripes: [Mutex<Stripe>; STRIPES],
-    /// When the oldest ledger of each stripe was last used, to find the oldest of all without a lock.
-    oldest: [AtomicU64; STRIPES],
-    ledgers: AtomicUsize,
-    bytes: AtomicU64,
-    /// The last stamp given. Stamps are nanoseconds since `epoch`, but no two are the same.
-    stamp: AtomicU64,
-    /// No ledger expires before this.
-    next_expiry: AtomicU64,
+    books: Apart<Mutex<Books>>,
     epoch: Instant,
     life: u64,
     limits: Limits,
     max_ledgers: usize,
     max_bytes: u64,
-    /// How many bytes of ledgers that went may await their release in one stripe.
+    /// How many bytes of ledgers that went may await their release.
     max_awaiting: usize,
 }
 
-#[derive(Clone)]
+/// On cache lines of its own, so that those who write it do not disturb those who read its neighbours.
+#[repr(align(64))]
+struct Apart<T>(T);
+
 struct Entry {
     ledger: Arc<Ledger>,
     used: u64,
     slot: u32,
 }
 
-struct Stripe {
+struct Books {
+    entries: HashMap<Scope, Entry, ScopeHash>,
     order: Order,
+    held: Held,
+    /// The last stamp given. Stamps are nanoseconds since `epoch`, but no two are the same.
+    stamp: u64,
+    /// No ledger expires before this.
+    next_expiry: u64,
     gone: Gone,
-    turns: usize,
-    items: usize,
     evicted_ledgers: u64,
     expired_ledgers: u64,
     evicted_turns: u64,
+}
+
+impl Books {
+    /// The time, or a little later if that was taken.
+    fn stamp(&mut self, now: u64) -> u64 {
+        self.stamp = now.max(self.stamp + 1);
+        self.stamp
+    }
+
+    /// Lets everything go, for the caller to drop it outside the lock, and makes room for so many ledgers.
+    fn empty(&mut self, ledgers: usize) -> impl Sized + use<> {
+        let room = ledgers.saturating_add(1).min(ROOM);
+        let entries = mem::replace(&mut self.entries, HashMap::with_capacity_and_hasher(room, ScopeHash));
+        self.held = Held::default();
+        (entries, mem::replace(&mut self.order, Order::with_capacity(room)), mem::take(&mut self.gone))
+    }
+
+    /// Adds a ledger where there is none.
+    fn add(&mut self, scope: &Scope, used: u64, ledger: Arc<Ledger>) {
+        self.held = self.held + Held::by(&ledger);
+        let slot = self.order.push(*scope, used);
+        self.entries.insert(*scope, Entry { ledger, used, slot });
+    }
+
+    /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.
+    fn take_out(&mut self, scope: &Scope) -> Option<Arc<Ledger>> {
+        let Entry { ledger, slot, .. } = self.entries.remove(scope)?;
+        self.held = self.held - Held::by(&ledger);
+        self.order.remove(slot);
+        Some(ledger)
+    }
+
+    fn touch(&mut self, scope: &Scope, used: u64) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(scope)?;
+        entry.used = used;
+        self.order.touch(entry.slot, used);
+        Some(entry)
+    }
 }
 
 /// Ledgers that went and that nobody else holds, to be released a few turns at a time.
@@ -262,20 +280,17 @@ struct Gone {
 }
 
 impl Gone {
-    /// Takes an entry, unless it has to be dropped at once.
-    fn take(&mut self, entry: Entry, room: usize) -> Result<(), Arc<Ledger>> {
-        let turns = entry.ledger.turns().len();
-        let bytes = self.bytes + entry.ledger.bytes();
-        if turns <= RELEASED_PER_APPEND || bytes > room {
-            return Err(entry.ledger);
+    /// Takes a ledger, unless it has to be dropped at once.
+    fn take(&mut self, ledger: Arc<Ledger>, room: usize) -> Option<Arc<Ledger>> {
+        let bytes = self.bytes + ledger.bytes();
+        if ledger.turns().len() <= RELEASED_PER_APPEND || bytes > room {
+            return Some(ledger);
         }
-        let Some(ledger) = Arc::into_inner(entry.ledger) else {
-            // A reader holds it, and will release it.
-            return Ok(());
-        };
+        // A reader that holds it will release it.
+        let ledger = Arc::into_inner(ledger)?;
         self.bytes = bytes;
         self.ledgers.push(ledger);
-        Ok(())
+        None
     }
 
     /// A few turns, for the caller to drop them outside the lock.
@@ -295,6 +310,15 @@ impl Gone {
     }
 }
 
+/// What a write leaves over, to be dropped after the locks.
+#[derive(Default)]
+struct Waste {
+    former: Option<Arc<Ledger>>,
+    expired: [Option<Arc<Ledger>>; PURGED_PER_APPEND],
+    evicted: Option<Arc<Ledger>>,
+    released: [Option<Arc<Turn>>; RELEASED_PER_APPEND],
+}
+
 #[derive(Clone, Copy, Default)]
 struct Held {
     turns: usize,
@@ -308,334 +332,253 @@ impl Held {
     }
 }
 
-/// How a change of a ledger went.
-enum Change<T> {
-    /// Nobody else held the ledger, so it was changed in place.
-    Made { answer: T, before: Held, after: Held, slot: u32 },
-    /// A reader holds the ledger, so a copy has to take its place.
-    Shared(Entry),
+impl Add for Held {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { turns: self.turns + more.turns, items: self.items + more.items, bytes: self.bytes + more.bytes }
+    }
+}
+
+impl Sub for Held {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self { turns: self.turns - less.turns, items: self.items - less.items, bytes: self.bytes - less.bytes }
+    }
 }
 
 impl Shared {
     fn new(config: &MemoryStoreBuilder) -> Self {
-        let capacity = u64::MAX / 2;
-        let lifecycle = DefaultLifecycle::default();
-        let cache = Cache::with(config.max_ledgers, capacity, UnitWeighter, ScopeHash, lifecycle);
         let life = nanoseconds(config.time_to_live).max(1);
+        let mut books = Books {
+            entries: HashMap::default(),
+            order: Order::default(),
+            held: Held::default(),
+            stamp: 0,
+            next_expiry: life.saturating_sub(STAMP_SLACK),
+            gone: Gone::default(),
+            evicted_ledgers: 0,
+            expired_ledgers: 0,
+            evicted_turns: 0,
+        };
+        drop(books.empty(config.max_ledgers));
         Self {
-            cache,
-            stripes: std::array::from_fn(|_| {
-                Mutex::new(Stripe {
-                    order: Order::new(),
-                    gone: Gone::default(),
-                    turns: 0,
-                    items: 0,
-                    evicted_ledgers: 0,
-                    expired_ledgers: 0,
-                    evicted_turns: 0,
-                })
-            }),
-            oldest: std::array::from_fn(|_| AtomicU64::new(EMPTY)),
-            ledgers: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
-            stamp: AtomicU64::new(0),
-            next_expiry: AtomicU64::new(life.saturating_sub(STAMP_SLACK)),
+            books: Apart(Mutex::new(books)),
             epoch: Instant::now(),
             life,
             limits: config.limits,
             max_ledgers: config.max_ledgers,
             max_bytes: config.max_bytes,
-            max_awaiting: usize::try_from(config.max_bytes).unwrap_or(usize::MAX) / AWAITING_RELEASE / STRIPES,
+            max_awaiting: usize::try_from(config.max_bytes).unwrap_or(usize::MAX) / AWAITING_RELEASE,
         }
     }
 
     /// The ledger, and whether its life was extended.
     fn load(&self, scope: &Scope) -> Option<(Arc<Ledger>, bool)> {
-        let entry = self.cache.get(scope)?;
         let now = self.now();
+        let mut books = self.books();
+        let entry = books.entries.get(scope)?;
         if self.is_expired(entry.used, now) {
-            self.expire(scope);
+            let gone = books.take_out(scope);
+            books.expired_ledgers += 1;
+            drop(books);
+            drop(gone);
             return None;
         }
+        let ledger = Arc::clone(&entry.ledger);
         let extends = now.saturating_sub(entry.used) > self.life / EXTENSIONS_PER_LIFE;
         if extends {
-            self.extend(scope);
+            let used = books.stamp(now);
+            books.touch(scope, used);
         }
-        Some((entry.ledger, extends))
+        Some((ledger, extends))
     }
 
-    fn append(&self, scope: &Scope, turn: &Arc<Turn>) -> Appended {
-        let index = stripe_of(scope);
-        if !Ledger::admits(turn, &self.limits) {
-            self.lock(index).evicted_turns += 1;
+    fn append(&self, scope: &Scope, turn: Arc<Turn>) -> Appended {
+        if !Ledger::admits(&turn, &self.limits) {
+            self.books().evicted_turns += 1;
             return Appended::new(1);
         }
-        let mut evicted = 0;
-        let mut stripe = self.lock(index);
-        let used = self.stamp();
-        let mut expired = None;
-        let appended = self.change(&mut stripe, index, scope, used, &mut expired, |ledger| {
-            ledger.append(Arc::clone(turn), &self.limits)
-        });
-        if let Some(gone) = appended {
-            evicted += gone;
-            stripe.evicted_turns += gone as u64;
-        } else {
+        let (gone, evicted) = self.append_or(scope, turn, |turn| {
             let mut ledger = Ledger::new();
-            ledger.append(Arc::clone(turn), &self.limits);
-            self.add(&mut stripe, index, scope, used, Arc::new(ledger));
-        }
-        let released = stripe.gone.release();
-        drop(stripe);
-        drop((expired, released));
-        self.purge(used);
-        evicted += self.make_room(scope);
-        Appended::new(evicted)
+            let gone = ledger.append(turn, &self.limits);
+            Some((Arc::new(ledger), gone))
+        });
+        Appended::new(gone.unwrap_or(0) + evicted)
     }
 
-    fn append_if_there(&self, scope: &Scope, turn: &Arc<Turn>) -> bool {
-        if !Ledger::admits(turn, &self.limits) {
-            return false;
-        }
-        let index = stripe_of(scope);
-        let mut stripe = self.lock(index);
-        let used = self.stamp();
-        let mut expired = None;
-        let appended = self.change(&mut stripe, index, scope, used, &mut expired, |ledger| {
-            ledger.append(Arc::clone(turn), &self.limits)
-        });
-        stripe.evicted_turns += appended.unwrap_or(0) as u64;
-        let released = stripe.gone.release();
-        drop(stripe);
-        drop((expired, released));
-        self.purge(used);
-        self.make_room(scope);
-        appended.is_some()
+    fn append_if_there(&self, scope: &Scope, turn: Arc<Turn>) -> bool {
+        Ledger::admits(&turn, &self.limits) && self.append_or(scope, turn, |_| None).0.is_some()
+    }
+
+    /// Appends a turn, or does something else where there is no ledger. Returns how many turns of the ledger went, and
+    /// how many of others.
+    fn append_or(
+        &self,
+        scope: &Scope,
+        turn: Arc<Turn>,
+        otherwise: impl FnOnce(Arc<Turn>) -> Option<(Arc<Ledger>, usize)>,
+    ) -> (Option<usize>, usize) {
+        let now = self.now();
+        let mut waste = Waste::default();
+        let mut books = self.books();
+        let used = books.stamp(now);
+        let append = |ledger: &mut Ledger, turn| ledger.append(turn, &self.limits);
+        let gone = self.change(&mut books, scope, used, &mut waste, turn, otherwise, append);
+        books.evicted_turns += gone.unwrap_or(0) as u64;
+        (gone, self.tidy(books, scope, waste))
     }
 
     fn put(&self, scope: &Scope, ledger: Arc<Ledger>) {
-        let index = stripe_of(scope);
         let fits = !ledger.is_empty() && ledger.bytes() <= self.limits.bytes && ledger.items() <= self.limits.items;
-        let mut stripe = self.lock(index);
-        let used = self.stamp();
-        let former = self.take_out(&mut stripe, index, scope);
+        let now = self.now();
+        let mut waste = Waste::default();
+        let mut books = self.books();
+        let used = books.stamp(now);
+        waste.former = books.take_out(scope);
         if fits {
-            self.add(&mut stripe, index, scope, used, ledger);
+            books.add(scope, used, ledger);
         }
-        let released = stripe.gone.release();
-        drop(stripe);
-        drop((former, released));
-        self.purge(used);
-        self.make_room(scope);
+        self.tidy(books, scope, waste);
     }
 
     fn remove(&self, scope: &Scope, items: &[ItemRef]) -> usize {
-        let index = stripe_of(scope);
-        let mut stripe = self.lock(index);
-        let used = self.stamp();
-        let mut gone = None;
-        let removed =
-            self.change(&mut stripe, index, scope, used, &mut gone, |ledger| (ledger.remove(items), ledger.is_empty()));
-        if let Some((_, true)) = removed {
-            gone = self.take_out(&mut stripe, index, scope);
-        }
-        drop(stripe);
-        drop(gone);
+        let now = self.now();
+        let mut waste = Waste::default();
+        let mut books = self.books();
+        let used = books.stamp(now);
+        let remove = |ledger: &mut Ledger, items: &[ItemRef]| (ledger.remove(items), ledger.is_empty());
+        let removed = self.change(&mut books, scope, used, &mut waste, items, |_| None, remove);
+        let empty = removed.filter(|(_, empty)| *empty).and_then(|_| books.take_out(scope));
+        drop(books);
+        drop((waste, empty));
         removed.map_or(0, |(removed, _)| removed)
     }
 
     fn forget(&self, scope: &Scope) -> bool {
-        let index = stripe_of(scope);
-        let mut stripe = self.lock(index);
-        let gone = self.take_out(&mut stripe, index, scope);
-        drop(stripe);
-        gone.is_some_and(|entry| !self.is_expired(entry.used, self.now()))
+        let now = self.now();
+        let mut books = self.books();
+        let used = books.entries.get(scope).map(|entry| entry.used);
+        let gone = books.take_out(scope);
+        drop(books);
+        drop(gone);
+        used.is_some_and(|used| !self.is_expired(used, now))
     }
 
     fn clear(&self) {
-        for index in 0..STRIPES {
-            let mut stripe = self.lock(index);
-            let mut gone = Vec::with_capacity(stripe.order.len());
-            while let Some((scope, _)) = stripe.order.oldest()
-                && let Some(entry) = self.take_out(&mut stripe, index, &scope)
-            {
-                gone.push(entry);
-            }
-            let released = mem::take(&mut stripe.gone);
-            drop(stripe);
-            drop(released);
-        }
+        let mut books = self.books();
+        let gone = books.empty(self.max_ledgers);
+        drop(books);
+        drop(gone);
     }
 
-    /// Changes the ledger of `scope`, in place or as a copy; `None` if there is none. A ledger that had
-    /// expired is taken out and left in `expired`, to be dropped outside the locks.
-    fn change<T>(
+    /// Changes the ledger of `scope` by what is given, in place or as a copy. Where there is none, or one that has
+    /// expired, takes what `otherwise` makes of it.
+    #[allow(clippy::too_many_arguments)]
+    fn change<G, T>(
         &self,
-        stripe: &mut Stripe,
-        index: usize,
+        books: &mut Books,
         scope: &Scope,
         used: u64,
-        expired: &mut Option<Entry>,
-        change: impl Fn(&mut Ledger) -> T,
+        waste: &mut Waste,
+        given: G,
+        otherwise: impl FnOnce(G) -> Option<(Arc<Ledger>, T)>,
+        change: impl FnOnce(&mut Ledger, G) -> T,
     ) -> Option<T> {
-        let seen = self.cache.entry(scope, None, |_, entry| {
-            if self.is_expired(entry.used, used) {
-                return EntryAction::Remove;
-            }
-            let Some(ledger) = Arc::get_mut(&mut entry.ledger) else {
-                return EntryAction::Retain(Change::Shared(entry.clone()));
-            };
-            let before = Held::by(ledger);
-            let answer = change(ledger);
-            entry.used = used;
-            EntryAction::Retain(Change::Made { answer, before, after: Held::by(ledger), slot: entry.slot })
-        });
-        match seen {
-            EntryResult::Retained(Change::Made { answer, before, after, slot }) => {
-                self.account(stripe, before, after);
-                stripe.order.touch(slot, used);
-                self.publish(stripe, index);
+        let Books { entries, order, held, expired_ledgers, .. } = books;
+        match entries.entry(*scope) {
+            hash_map::Entry::Occupied(found) if !self.is_expired(found.get().used, used) => {
+                let entry = found.into_mut();
+                entry.used = used;
+                order.touch(entry.slot, used);
+                let before = Held::by(&entry.ledger);
+                if Arc::get_mut(&mut entry.ledger).is_none() {
+                    // A reader holds it, so a copy takes its place.
+                    let copy = Arc::new(Ledger::clone(&entry.ledger));
+                    waste.former = Some(mem::replace(&mut entry.ledger, copy));
+                }
+                let ledger = Arc::make_mut(&mut entry.ledger);
+                let answer = change(ledger, given);
+                *held = *held - before + Held::by(ledger);
                 Some(answer)
             }
-            EntryResult::Retained(Change::Shared(Entry { ledger, slot, .. })) => {
-                let before = Held::by(&ledger);
-                let mut copy = Ledger::clone(&ledger);
-                drop(ledger);
-                let answer = change(&mut copy);
-                self.account(stripe, before, Held::by(&copy));
-                stripe.order.touch(slot, used);
-                self.publish(stripe, index);
-                self.cache.insert(*scope, Entry { ledger: Arc::new(copy), used, slot });
+            hash_map::Entry::Occupied(found) => {
+                let Entry { ledger, slot, .. } = found.remove();
+                *held = *held - Held::by(&ledger);
+                order.remove(slot);
+                *expired_ledgers += 1;
+                waste.former = Some(ledger);
+                let (ledger, answer) = otherwise(given)?;
+                books.add(scope, used, ledger);
                 Some(answer)
             }
-            EntryResult::Removed(_, entry) => {
-                stripe.expired_ledgers += 1;
-                self.settle(stripe, index, &entry);
-                *expired = Some(entry);
-                None
+            hash_map::Entry::Vacant(vacant) => {
+                let (ledger, answer) = otherwise(given)?;
+                *held = *held + Held::by(&ledger);
+                let slot = order.push(*scope, used);
+                vacant.insert(Entry { ledger, used, slot });
+                Some(answer)
             }
-            _ => None,
         }
     }
 
-    fn add(&self, stripe: &mut Stripe, index: usize, scope: &Scope, used: u64, ledger: Arc<Ledger>) {
-        self.account(stripe, Held::default(), Held::by(&ledger));
-        self.ledgers.fetch_add(1, Ordering::Relaxed);
-        let slot = stripe.order.push(*scope, used);
-        self.publish(stripe, index);
-        self.cache.insert(*scope, Entry { ledger, used, slot });
-    }
-
-    /// Takes the ledger of `scope` out, for the caller to drop it outside the lock.
-    fn take_out(&self, stripe: &mut Stripe, index: usize, scope: &Scope) -> Option<Entry> {
-        let (_, entry) = self.cache.remove(scope)?;
-        self.settle(stripe, index, &entry);
-        Some(entry)
-    }
-
-    /// Balances the books after an entry has left the cache.
-    fn settle(&self, stripe: &mut Stripe, index: usize, entry: &Entry) {
-        self.account(stripe, Held::by(&entry.ledger), Held::default());
-        self.ledgers.fetch_sub(1, Ordering::Relaxed);
-        stripe.order.remove(entry.slot);
-        self.publish(stripe, index);
-    }
-
-    fn account(&self, stripe: &mut Stripe, before: Held, after: Held) {
-        stripe.turns = stripe.turns - before.turns + after.turns;
-        stripe.items = stripe.items - before.items + after.items;
-        if after.bytes >= before.bytes {
-            self.bytes.fetch_add((after.bytes - before.bytes) as u64, Ordering::Relaxed);
-        } else {
-            self.bytes.fetch_sub((before.bytes - after.bytes) as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// Lets the ledgers go that were not used for longest, until the store is within its bounds; never
-    /// that of `scope`, which was just written. Returns how many turns went.
-    fn make_room(&self, scope: &Scope) -> usize {
+    /// Brings the store within its bounds after a write to `scope`. Returns how many turns of other ledgers went.
+    fn tidy<'s>(&'s self, mut books: MutexGuard<'s, Books>, scope: &Scope, mut waste: Waste) -> usize {
+        waste.released = books.gone.release();
+        self.purge(&mut books, &mut waste);
         let mut turns = 0;
-        while self.is_over()
-            && let Some(index) = self.oldest_stripe()
-        {
-            let mut stripe = self.lock(index);
-            let Some((oldest, _)) = stripe.order.oldest() else {
-                continue;
-            };
-            if oldest == *scope {
+        while let Some(gone) = self.evict(&mut books, scope, &mut waste) {
+            turns += gone;
+            if !self.is_over(&books) {
                 break;
             }
-            let Some(entry) = self.take_out(&mut stripe, index, &oldest) else {
-                break;
-            };
-            let gone = entry.ledger.turns().len();
-            stripe.evicted_ledgers += 1;
-            stripe.evicted_turns += gone as u64;
-            turns += gone;
-            let now = stripe.gone.take(entry, self.max_awaiting);
-            drop(stripe);
-            drop(now);
+            // Others have their turn while what went is dropped.
+            drop(books);
+            waste = Waste::default();
+            books = self.books();
         }
+        drop(books);
+        drop(waste);
         turns
     }
 
+    /// Lets the ledger go that was not used for longest, if the store is over a bound; never that of `scope`, which was
+    /// just written. Returns how many turns it had.
+    fn evict(&self, books: &mut Books, scope: &Scope, waste: &mut Waste) -> Option<usize> {
+        let (oldest, _) = books.order.oldest().filter(|(oldest, _)| self.is_over(books) && oldest != scope)?;
+        let ledger = books.take_out(&oldest)?;
+        let turns = ledger.turns().len();
+        books.evicted_ledgers += 1;
+        books.evicted_turns += turns as u64;
+        waste.evicted = books.gone.take(ledger, self.max_awaiting);
+        Some(turns)
+    }
+
     /// Lets a few expired ledgers go, if there can be any.
-    fn purge(&self, now: u64) {
-        if now < self.next_expiry.load(Ordering::Relaxed) {
+    fn purge(&self, books: &mut Books, waste: &mut Waste) {
+        let now = books.stamp;
+        if now < books.next_expiry {
             return;
         }
-        for _ in 0..PURGED_PER_APPEND {
-            let Some(index) = self.oldest_stripe() else {
-                return;
-            };
-            let mut stripe = self.lock(index);
-            let Some((oldest, used)) = stripe.order.oldest() else {
+        for expired in &mut waste.expired {
+            let Some((oldest, used)) = books.order.oldest() else {
                 return;
             };
             if !self.is_expired(used, now) {
-                let expiry = used.saturating_add(self.life) - STAMP_SLACK.min(self.life);
-                self.next_expiry.store(expiry, Ordering::Relaxed);
+                books.next_expiry = used.saturating_add(self.life) - STAMP_SLACK.min(self.life);
                 return;
             }
-            let Some(entry) = self.take_out(&mut stripe, index, &oldest) else {
+            let Some(ledger) = books.take_out(&oldest) else {
                 return;
             };
-            stripe.expired_ledgers += 1;
-            let now = stripe.gone.take(entry, self.max_awaiting);
-            drop(stripe);
-            drop(now);
+            books.expired_ledgers += 1;
+            *expired = books.gone.take(ledger, self.max_awaiting);
         }
     }
 
-    fn expire(&self, scope: &Scope) {
-        let index = stripe_of(scope);
-        let mut stripe = self.lock(index);
-        let now = self.now();
-        // The ledger may have been written to or taken out since it was seen.
-        if self.cache.peek(scope).is_some_and(|entry| self.is_expired(entry.used, now)) {
-            let entry = self.take_out(&mut stripe, index, scope);
-            stripe.expired_ledgers += 1;
-            drop(stripe);
-            drop(entry);
-        }
-    }
-
-    fn extend(&self, scope: &Scope) {
-        let index = stripe_of(scope);
-        let mut stripe = self.lock(index);
-        let used = self.stamp();
-        let seen = self.cache.entry(scope, None, |_, entry| {
-            entry.used = used;
-            EntryAction::Retain(entry.slot)
-        });
-        if let EntryResult::Retained(slot) = seen {
-            stripe.order.touch(slot, used);
-            self.publish(&stripe, index);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > self.max_bytes || self.ledgers.load(Ordering::Relaxed) > self.max_ledgers
+    fn is_over(&self, books: &Books) -> bool {
+        books.held.bytes as u64 > self.max_bytes || books.order.len() > self.max_ledgers
     }
 
     fn is_expired(&self, used: u64, now: u64) -> bool {
@@ -646,36 +589,9 @@ impl Shared {
         nanoseconds(Instant::now().saturating_duration_since(self.epoch))
     }
 
-    /// The time, or a little later if that was taken. Taken while the stripe is locked, so that the
-    /// order of stamps is the order of writes.
-    fn stamp(&self) -> u64 {
-        let now = self.now();
-        let last = self.stamp.fetch_max(now, Ordering::Relaxed);
-        if last < now { now } else { self.stamp.fetch_add(1, Ordering::Relaxed) + 1 }
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn oldest_stripe(&self) -> Option<usize> {
-        let stamps = self.oldest.iter().map(|stamp| stamp.load(Ordering::Relaxed));
-        let (index, stamp) = stamps.enumerate().min_by_key(|(_, stamp)| *stamp)?;
-        (stamp != EMPTY).then_some(index)
-    }
-
-    fn publish(&self, stripe: &Stripe, index: usize) {
-        let stamp = stripe.order.oldest().map_or(EMPTY, |(_, used)| used);
-        // Most writes leave the oldest where it is; not storing keeps the line in the other cores' caches.
-        if self.oldest[index].load(Ordering::Relaxed) != stamp {
-            self.oldest[index].store(stamp, Ordering::Relaxed);
-        }
-    }
-
-    fn lock(&self, index: usize) -> MutexGuard<'_, Stripe> {
-        self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn stripe_of(scope: &Scope) -> usize {
-    // The cache takes its shard from the middle bits and its buckets from both ends.
-    (ScopeHash.hash_one(scope) >> 44) as usize % STRIPES
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -699,11 +615,8 @@ mod tests {
     }
 
     fn awaiting(shared: &Shared) -> (usize, usize) {
-        (0..STRIPES).fold((0, 0), |(turns, bytes), index| {
-            let gone = &shared.lock(index).gone;
-            let held: usize = gone.ledgers.iter().map(|ledger| ledger.turns().len()).sum();
-            (turns + held, bytes + gone.bytes)
-        })
+        let gone = &shared.books().gone;
+        (gone.ledgers.iter().map(|ledger| ledger.turns().len()).sum(), gone.bytes)
     }
 
     /// Rule 11: an eviction costs no single append the time it takes to free a long ledger.
@@ -713,14 +626,14 @@ mod tests {
         let [first, second] = [[1; 32], [2; 32]].map(Scope::from_bytes);
         let turns: Vec<_> = (0..50).map(turn).collect();
         for turn in &turns {
-            shared.append(&first, turn);
+            shared.append(&first, turn.clone());
         }
-        assert_eq!(shared.append(&second, &turns[0]).evicted, 50);
+        assert_eq!(shared.append(&second, turns[0].clone()).evicted, 50);
         assert_eq!(awaiting(&shared), (50, 50 * turns[0].bytes()));
         for turn in &turns[..30] {
             // One scope after another, so that every stripe has its turn.
             for id in 0..=255 {
-                shared.append(&Scope::from_bytes([id; 32]), turn);
+                shared.append(&Scope::from_bytes([id; 32]), turn.clone());
             }
         }
         assert_eq!(awaiting(&shared), (0, 0));
@@ -734,7 +647,7 @@ mod tests {
             MemoryStore::builder().max_ledgers(1).max_bytes(1 << 20).max_bytes_per_ledger(1 << 20).build().unwrap();
         for scope in 0..=255 {
             for id in 0..50 {
-                shared.append(&Scope::from_bytes([scope; 32]), &turn(id));
+                shared.append(&Scope::from_bytes([scope; 32]), turn(id));
             }
             assert!(awaiting(&shared).1 <= (1 << 20) / AWAITING_RELEASE);
         }

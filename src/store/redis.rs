@@ -555,7 +555,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Shared<C> {
             let items: Vec<ItemRef> = places_named
                 .iter()
                 .map(|(alternative, part)| ItemRef::new(id, *alternative, *part))
-                .filter(|item| turn.part(item).is_some_and(|part| part.state.is_some() || part.whole.is_some()))
+                .filter(|item| turn.part(item).is_some_and(|part| part.has_state() || part.has_whole()))
                 .collect();
             if items.is_empty() {
                 continue;

@@ -114,11 +114,9 @@ pub async fn raw_bytes_come_back_as_they_were<S: Store>(store: S) {
     append(&store, 1, &turn).await;
     let read = turns(&store, 1).await;
     check(read.len() == 1, rule, "one turn was appended, but another number is there");
-    for (written, read) in turn.alternatives().iter().zip(read[0].alternatives()) {
-        for (written, read) in written.parts.iter().zip(&read.parts) {
-            check(written.state == read.state, rule, "the bytes of a state are not those that were appended");
-            check(written.whole == read.whole, rule, "the bytes of a whole part are not those that were appended");
-        }
+    for (written, read) in turn.parts().zip(read[0].parts()) {
+        check(written.state() == read.state(), rule, "the bytes of a state are not those that were appended");
+        check(written.whole() == read.whole(), rule, "the bytes of a whole part are not those that were appended");
     }
     check(read[0] == turn, rule, "a field of the turn was lost or changed");
 }
@@ -248,8 +246,7 @@ pub async fn a_completed_turn_supersedes_provisional_ones<S: Store>(store: S) {
 /// If the store breaks the rule, or answers with an error.
 pub async fn remove_takes_the_named_items_only<S: Store>(store: S) {
     let rule = "remove takes the named items only";
-    let states =
-        |turn: &Turn| -> Vec<bool> { turn.alternatives()[0].parts.iter().map(|part| part.state.is_some()).collect() };
+    let states = |turn: &Turn| -> Vec<bool> { turn.parts().map(|part| part.has_state()).collect() };
     append(&store, 1, &turn(1, &["\"a\"", "\"b\"", "\"c\""])).await;
     append(&store, 1, &turn(2, &["\"d\""])).await;
     append(&store, 2, &turn(1, &["\"a\"", "\"b\"", "\"c\""])).await;

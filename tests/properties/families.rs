@@ -9,7 +9,7 @@ use serde_json::Value;
 use tower_reasoning_replay::{
     Engine, Fallback,
     engine::Answer,
-    ledger::{Kind, TurnPart},
+    ledger::{HeldPart, Kind},
     scope::HashKey,
 };
 
@@ -71,17 +71,17 @@ impl Talk {
 }
 
 /// What a part is known by, and its state as a value.
-fn known_by(part: &TurnPart) -> (Kind, Vec<u8>, Option<String>, Option<Value>, Option<Value>) {
+fn known_by(part: HeldPart<'_>) -> (Kind, Vec<u8>, Option<String>, Option<Value>, Option<Value>) {
     let value = |raw: &[u8]| match serde_json::from_slice(raw) {
         Ok(value) => value,
         // A member stands with its name.
         Err(_) => serde_json::from_slice(&[b"{", raw, b"}"].concat()).unwrap(),
     };
-    let state = part.state.as_ref().map(|state| value(state.raw()));
-    let anchor = format!("{:?}", part.anchor).into_bytes();
+    let state = part.state().map(value);
+    let anchor = format!("{:?}", part.anchor()).into_bytes();
     // What of an item only the provider's framing adds is no matter.
-    let whole = part.whole.as_deref().filter(|_| part.kind == Kind::Thought).map(value);
-    (part.kind, anchor, part.id.as_deref().map(str::to_owned), state, whole)
+    let whole = part.whole().filter(|_| part.kind() == Kind::Thought).map(|whole| value(&whole));
+    (part.kind(), anchor, part.id().map(str::to_owned), state, whole)
 }
 
 fn is_subsequence(original: &[u8], patched: &[u8]) -> bool {
@@ -180,7 +180,7 @@ proptest! {
             let talk = Talk::new(family, true);
             talk.send(&request, &bytes, cuts);
             let turn = talk.store.last_turn();
-            turn.map(|turn| (turn.context().clone(), turn.alternatives().to_vec(), turn.is_provisional()))
+            turn.map(|turn| (turn.context().clone(), turn.to_alternatives(), turn.is_provisional()))
         });
         prop_assert!(turns[0].is_some() || states(&bytes_as_value(&bytes)).is_empty(), "nothing is remembered");
         prop_assert_eq!(&turns[0], &turns[1]);
@@ -197,7 +197,7 @@ proptest! {
             talk.send(&request, &family.encode(&parts, wire), &[]);
             let turn = talk.store.last_turn();
             let alternatives = turn.iter().flat_map(|turn| turn.alternatives()).map(|alternative| {
-                alternative.parts.iter().map(known_by).collect::<Vec<_>>()
+                alternative.parts().map(known_by).collect::<Vec<_>>()
             });
             alternatives.collect::<Vec<_>>()
         });

@@ -217,7 +217,7 @@ async fn bounds_hold_and_what_was_removed_stays_removed_while_replicas_fight() {
                     assert!(ledger.items() <= 30, "{ledger:?}");
                     if writer == 0 {
                         let held = ledger.turns().find(|turn| turn.id().value() == id);
-                        assert!(held.is_none_or(|held| held.part(&item(id, 0)).unwrap().state.is_none()));
+                        assert!(held.is_none_or(|held| held.part(&item(id, 0)).unwrap().state().is_none()));
                     }
                 }
             })
@@ -255,7 +255,7 @@ async fn a_late_append_does_not_bring_back_what_was_removed() {
     for store in [one, other] {
         let held = load(store, 1).await;
         assert_eq!(held.len(), 2);
-        let states: Vec<bool> = held[0].alternatives()[0].parts.iter().map(|part| part.state.is_some()).collect();
+        let states: Vec<bool> = held[0].parts().map(|part| part.has_state()).collect();
         assert_eq!(states, [false, true, true]);
     }
     // All of a turn.
@@ -362,7 +362,7 @@ async fn a_removal_takes_nothing_that_came_meanwhile() {
         assert_eq!(removing.await.unwrap().unwrap(), 1);
         proxy.delay(Duration::ZERO);
         let held = load(other, n).await;
-        let states: Vec<bool> = held[0].alternatives()[0].parts.iter().map(|part| part.state.is_some()).collect();
+        let states: Vec<bool> = held[0].parts().map(|part| part.has_state()).collect();
         assert_eq!(states, [false, true, true], "after {wait} ms");
         other.forget(&scope(99)).await.unwrap();
     }

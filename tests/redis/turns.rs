@@ -89,8 +89,8 @@ impl Model {
     pub(crate) fn remove(&mut self, n: u8, items: &[ItemRef]) -> usize {
         let Some((ledger, removed)) = self.ledgers.get_mut(&n) else { return 0 };
         for item in items {
-            let held = ledger.turns().find(|turn| turn.id() == item.turn).and_then(|turn| turn.part(item).cloned());
-            if held.is_some_and(|part| part.state.is_some()) {
+            let held = ledger.turns().find(|turn| turn.id() == item.turn).and_then(|turn| turn.part(item));
+            if held.is_some_and(|part| part.has_state()) {
                 removed.entry(item.turn).or_default().insert(item.part);
             }
         }
@@ -111,7 +111,7 @@ impl Model {
 }
 
 fn without(turn: &Turn, removed: Option<&BTreeSet<u32>>) -> Turn {
-    let mut alternatives = turn.alternatives().to_vec();
+    let mut alternatives = turn.to_alternatives();
     for part in removed.into_iter().flatten() {
         if let Some(part) = alternatives[0].parts.get_mut(*part as usize) {
             part.state = None;

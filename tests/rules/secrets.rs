@@ -191,8 +191,8 @@ async fn debug_tells_nothing() {
         for turn in rig.store.turns() {
             for alternative in turn.alternatives() {
                 let _ = write!(told, "{:?} {:?} {:?}", turn.id(), turn.context(), alternative);
-                for part in &alternative.parts {
-                    let _ = write!(told, "{:?} {:?} {:?}", part, part.state, part.anchor);
+                for part in alternative.parts() {
+                    let _ = write!(told, "{:?} {:?} {:?}", part, part.item(), part.anchor());
                 }
             }
         }

@@ -129,9 +129,8 @@ impl TestStore {
     /// The pieces of state that are held.
     pub fn states(&self) -> Vec<String> {
         let turns = self.turns();
-        let parts = turns.iter().flat_map(|turn| turn.alternatives()).flat_map(|alternative| &alternative.parts);
-        let states = parts.filter_map(|part| part.state.as_ref());
-        states.map(|state| String::from_utf8(state.raw().to_vec()).unwrap()).collect()
+        let states = turns.iter().flat_map(|turn| turn.parts()).filter_map(|part| part.state());
+        states.map(|state| String::from_utf8(state.to_vec()).unwrap()).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The calls that the client dropped while it kept their outputs.
 
 use super::{whole::Comeback, without_id::Calls, *};
+use crate::ledger::HeldAlternative;
 
 /// A message, a part of it, and which part of a turn that is.
 type Sibling = (usize, usize, u32);
@@ -65,11 +66,11 @@ impl Work<'_> {
             let first_output = calls.iter().map(|(_, output)| self.restorer.history.parts[*output].message).min();
             let Some(output) = first_output else { continue };
             let turn = turns[turn];
-            let Some(remembered) = turn.alternatives().get(alternative as usize) else { continue };
+            let Some(remembered) = turn.alternative(alternative as usize) else { continue };
             if !self.restorer.is_element(self.restorer.history.messages[output].span.start) {
                 continue;
             }
-            let kept = self.siblings(output, turn.id(), alternative, &remembered.parts);
+            let kept = self.siblings(output, turn.id(), alternative, &remembered);
             let calls = calls.into_iter().map(|(part, _)| part).collect();
             dropped.push(Dropped { turn: turn.id(), alternative, calls, output, kept });
         }
@@ -83,21 +84,21 @@ impl Work<'_> {
         if orphans.is_empty() {
             return Vec::new();
         }
-        let mut by_id: HashMap<&str, (usize, u32, u32, &TurnPart)> = HashMap::new();
+        let mut by_id: HashMap<&str, (usize, u32, u32, HeldPart<'_>)> = HashMap::new();
         let mut by_name: HashMap<&str, Calls> = HashMap::new();
         let assigned: HashSet<ItemRef> = self.assigned.values().copied().collect();
         for (at, turn) in ledger.turns().enumerate() {
             for (alternative, parts) in (0..).zip(turn.alternatives()) {
-                for (part, remembered) in (0..).zip(&parts.parts) {
+                for (part, remembered) in (0..).zip(parts.parts()) {
                     let item = ItemRef::new(turn.id(), alternative, part);
                     let answered = assigned.contains(&item)
-                        || remembered.state.as_ref().is_some_and(|state| self.restorer.around.holds(state));
-                    if remembered.kind != Kind::Call || remembered.whole.is_none() || answered {
+                        || remembered.state().is_some_and(|state| self.restorer.around.holds(state));
+                    if remembered.kind() != Kind::Call || !remembered.has_whole() || answered {
                         continue;
                     }
-                    if let Some(id) = &remembered.id {
+                    if let Some(id) = remembered.id() {
                         by_id.insert(id, (at, alternative, part, remembered));
-                    } else if let Some(name) = &remembered.name {
+                    } else if let Some(name) = remembered.name() {
                         by_name.entry(name).or_default().add((at, alternative, part), turn, self.restorer);
                     }
                 }
@@ -121,7 +122,7 @@ impl Work<'_> {
                 }
                 let Ok(id) = std::str::from_utf8(&id) else { continue };
                 let Some((turn, alternative, call, remembered)) = by_id.get(id) else { continue };
-                let called = remembered.name.as_deref();
+                let called = remembered.name();
                 let agrees = name.as_deref().is_none_or(|name| called.is_some_and(|called| called.as_bytes() == name));
                 // What was kept of its turn was proven by what precedes it.
                 let kept = || self.stands_before(part.message, &(turns[*turn].id(), *alternative));
@@ -182,10 +183,14 @@ impl Work<'_> {
         }
         let mut inserted: Vec<u32> = thoughts.iter().chain(&dropped.calls).copied().collect();
         inserted.sort_unstable();
-        let parts: Vec<(u32, &TurnPart)> =
-            inserted.into_iter().filter_map(|index| Some((index, self.part(&item(index))?))).collect();
-        let wholes: Vec<Whole<'_>> =
-            parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
+        let parts: Vec<(u32, HeldPart<'_>, Option<Bytes>)> = inserted
+            .into_iter()
+            .filter_map(|index| self.part(&item(index)).map(|part| (index, part, part.whole())))
+            .collect();
+        let wholes: Vec<Whole<'_>> = parts
+            .iter()
+            .filter_map(|(_, part, whole)| Some(Whole { kind: part.kind(), raw: whole.as_ref()? }))
+            .collect();
         let items_layout = self.restorer.dialect.layout() == Layout::Items;
         let message = |parts: &[Whole<'_>]| {
             if items_layout {
@@ -207,17 +212,17 @@ impl Work<'_> {
             placed.at = None;
             placed
         };
-        let first = (0..).zip(&parts).find(|(_, (_, part))| part.kind == Kind::Call);
-        let unsigned = first.and_then(|(position, (index, part))| {
+        let first = (0..).zip(&parts).find(|(_, (_, part, _))| part.kind() == Kind::Call);
+        let unsigned = first.and_then(|(position, (index, part, _))| {
             let mut wholes = wholes.clone();
             let signed = self.with_sentinel(part)?;
             wholes.get_mut(position)?.raw = &signed;
             let splices = message(&wholes)?;
             Some(Box::new(Unsigned { placed: placed(position, *index), message: output, splices }))
         });
-        let carries = |part: &TurnPart| part.state.is_some() || part.kind == Kind::Thought;
-        let items = (0..).zip(&parts).filter(|(_, (_, part))| carries(part));
-        let items: Few<_> = items.map(|(position, (index, _))| placed(position, *index)).collect();
+        let carries = |part: &HeldPart<'_>| part.has_state() || part.kind() == Kind::Thought;
+        let items = (0..).zip(&parts).filter(|(_, (_, part, _))| carries(part));
+        let items: Few<_> = items.map(|(position, (index, ..))| placed(position, *index)).collect();
         let amount = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.plan.calls += amount(dropped.calls.len());
         self.plan.restored += amount(items.len());
@@ -270,7 +275,13 @@ impl Work<'_> {
 
     /// The parts of the model's messages before an output that belong to a turn, with their messages and
     /// their positions in the turn, in the order of the history.
-    fn siblings(&mut self, output: usize, turn: TurnId, alternative: u32, parts: &[TurnPart]) -> Vec<Sibling> {
+    fn siblings(
+        &mut self,
+        output: usize,
+        turn: TurnId,
+        alternative: u32,
+        remembered: &HeldAlternative<'_>,
+    ) -> Vec<Sibling> {
         let messages = self.answered(output);
         if messages.is_empty() {
             return Vec::new();
@@ -286,13 +297,13 @@ impl Work<'_> {
         let mut candidates: Vec<usize> = assigned.copied().collect();
         let mut by_id: HashMap<&[u8], Unused> = HashMap::new();
         let mut by_anchor: AnchorMap<Unused> = AnchorMap::default();
-        for (index, part) in (0..).zip(parts) {
-            let known = by_anchor.entry(part.anchor).or_insert_with(|| {
-                candidates.extend(run.by_anchor.get(&part.anchor).into_iter().flatten());
+        for (index, part) in (0..).zip(remembered.parts()) {
+            let known = by_anchor.entry(part.anchor()).or_insert_with(|| {
+                candidates.extend(run.by_anchor.get(&part.anchor()).into_iter().flatten());
                 Unused::default()
             });
             known.parts.push(index);
-            let Some(id) = part.id.as_deref().map(str::as_bytes) else { continue };
+            let Some(id) = part.id_raw() else { continue };
             let known = by_id.entry(id).or_insert_with(|| {
                 candidates.extend(run.by_id.get(id).into_iter().flatten());
                 Unused::default()

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Edit, How, Placed, Unsigned, Work};
 use crate::{
     dialect::{History, Layout, PartKind, Splice, Spot, Whole},
-    ledger::{ItemRef, Kind, TurnId, TurnPart, few::Few, matcher::OwnMap},
+    ledger::{HeldPart, ItemRef, Kind, TurnId, few::Few, matcher::OwnMap},
 };
 
 /// A whole part that is to be put back: into a message, before one of its parts or behind the last.
@@ -61,10 +61,14 @@ impl Work<'_> {
         let restorer = self.restorer;
         let history = restorer.history;
         let Some(&Pending { message, before, .. }) = pending.first() else { return };
-        let parts: Few<(&Pending, &TurnPart)> =
-            pending.iter().filter_map(|pending| Some((pending, self.part(&pending.item)?))).collect();
-        let wholes: Few<_> =
-            parts.iter().filter_map(|(_, part)| Some(Whole { kind: part.kind, raw: part.whole.as_ref()? })).collect();
+        let parts: Few<(&Pending, HeldPart<'_>, Option<Bytes>)> = pending
+            .iter()
+            .filter_map(|pending| self.part(&pending.item).map(|part| (pending, part, part.whole())))
+            .collect();
+        let wholes: Few<_> = parts
+            .iter()
+            .filter_map(|(_, part, whole)| Some(Whole { kind: part.kind(), raw: whole.as_ref()? }))
+            .collect();
         // A message has one member of a name, and so the thoughts of one turn.
         let thinks = wholes.iter().any(|whole| whole.kind == Kind::Thought);
         if thinks && restorer.dialect.layout() == Layout::Members && self.nth(Some(message), message) > 0 {
@@ -76,16 +80,16 @@ impl Work<'_> {
         let Some(splices) = put(&wholes) else { return };
         let at = before.unwrap_or(history.messages[message].parts.end);
         let (mut items, mut unsigned) = (Few::default(), None);
-        for (pending, part) in parts.iter() {
+        for (pending, part, _) in parts.iter() {
             let mut placed = self.settle_later(pending, message, at);
-            if part.kind == Kind::Call {
+            if part.kind() == Kind::Call {
                 self.plan.calls += 1;
                 if let Some(kept) = self.first_call(message, at) {
                     placed.at = kept;
                     unsigned = self.unsigned(part, &placed, message, &put);
                 }
             }
-            if part.state.is_some() || part.kind == Kind::Thought {
+            if part.has_state() || part.kind() == Kind::Thought {
                 self.plan.restored += 1;
                 items.push(placed);
             }
@@ -114,7 +118,7 @@ impl Work<'_> {
             }
             Layout::Members => {
                 let first = history.messages[message].parts.start;
-                let is_thought = self.part(&pending.item).is_some_and(|part| part.kind == Kind::Thought);
+                let is_thought = self.part(&pending.item).is_some_and(|part| part.kind() == Kind::Thought);
                 let mut placed = self.placed(pending.item, message, first, How::On);
                 match is_thought {
                     true => drop(self.plan.filled.insert(first)),
@@ -141,7 +145,7 @@ impl Work<'_> {
     /// A call without state that is the first one of its message, as it is with a sentinel.
     fn unsigned(
         &self,
-        part: &TurnPart,
+        part: &HeldPart<'_>,
         placed: &Placed,
         message: usize,
         put: &dyn Fn(&[Whole<'_>]) -> Option<Few<Splice>>,
@@ -152,9 +156,9 @@ impl Work<'_> {
     }
 
     /// A call that never had state, with the value that stands in for it.
-    pub(super) fn with_sentinel(&self, part: &TurnPart) -> Option<Bytes> {
-        let sentinel = self.restorer.sentinel.as_ref().filter(|_| part.kind == Kind::Call && part.state.is_none())?;
-        self.restorer.dialect.signed(part.whole.as_ref()?, sentinel)
+    pub(super) fn with_sentinel(&self, part: &HeldPart<'_>) -> Option<Bytes> {
+        let sentinel = self.restorer.sentinel.as_ref().filter(|_| part.kind() == Kind::Call && !part.has_state())?;
+        self.restorer.dialect.signed(&part.whole()?, sentinel)
     }
 
     /// How many insertions, of messages or of parts of one, came before this one at its place.

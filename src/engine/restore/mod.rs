@@ -27,7 +27,7 @@ use super::{
 use crate::{
     dialect::{Author, Dialect, History, Layout, Part, PartKind, Splice, Spot, ToolDefaults, Whole, read::text},
     ledger::{
-        Anchor, Item, ItemRef, Kind, Ledger, Turn, TurnId, TurnPart,
+        Anchor, HeldPart, Item, ItemRef, Kind, Ledger, Turn, TurnId,
         few::Few,
         fingerprint::{Running, Tag},
         matcher::{AnchorMap, Matcher, Outcome, OwnMap, OwnSet, Place, Strictness, Surroundings, is_native},
@@ -101,8 +101,8 @@ impl PutIn {
     pub(crate) fn is_at(&self, place: &refusal::Place) -> bool {
         place.content.is_none_or(|content| content == self.content as usize)
             && place.part.is_none_or(|part| part == self.part as usize)
-            && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call)))
-            && place.item.as_deref().is_none_or(|id| self.id == Some(digest(id)))
+            && place.call.as_deref().is_none_or(|call| self.call == Some(digest(call.as_bytes())))
+            && place.item.as_deref().is_none_or(|id| self.id == Some(digest(id.as_bytes())))
     }
 }
 
@@ -115,9 +115,9 @@ impl From<&Placed> for PutIn {
 }
 
 /// Tells the names of the calls of one request apart.
-fn digest(name: &str) -> NonZeroU32 {
+fn digest(name: &[u8]) -> NonZeroU32 {
     let digest =
-        name.bytes().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        name.iter().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     NonZeroU32::MIN.saturating_add(digest)
 }
 
@@ -186,11 +186,10 @@ impl Kinds {
     fn worth_matching(gaps: &Gaps, ledger: &Ledger) -> Self {
         let mut kinds = Self::default();
         for turn in ledger.turns() {
-            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
-            for part in parts {
-                kinds.all |= is_whole(part);
-                if part.state.is_some() && !kinds.some.contains(&part.kind) {
-                    kinds.some.push(part.kind);
+            for part in turn.parts() {
+                kinds.all |= is_whole(&part);
+                if part.has_state() && !kinds.some.contains(&part.kind()) {
+                    kinds.some.push(part.kind());
                 }
             }
             kinds.all |= turn.alternatives().len() > 1 || !gaps.orphans.is_empty();
@@ -288,9 +287,9 @@ impl Restorer<'_> {
 
     /// The anchor of a call that is spelled as the one that is remembered under its id.
     fn same_call(&self, part: &Part<'_>, matcher: &Matcher<'_>, id: &str) -> Option<Anchor> {
-        let remembered = matcher.of_id(id).filter(|remembered| remembered.kind == Kind::Call)?;
-        let whole = remembered.whole.as_ref()?;
-        self.dialect.is_same_call(self.around.body, part, whole).then_some(remembered.anchor)
+        let remembered = matcher.of_id(id).filter(|remembered| remembered.kind() == Kind::Call)?;
+        let whole = remembered.whole_raw()?;
+        self.dialect.is_same_call(self.around.body, part, whole).then_some(remembered.anchor())
     }
 
     /// Whether what begins here is an element of an array: one part, or one message, may stand for many.
@@ -367,7 +366,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn part(&self, item: &ItemRef) -> Option<&'a TurnPart> {
+    fn part(&self, item: &ItemRef) -> Option<HeldPart<'a>> {
         self.turns.get(&item.turn)?.part(item)
     }
 
@@ -445,7 +444,7 @@ impl<'a> Work<'a> {
     }
 
     fn assign(&mut self, target: &Range<usize>, item: ItemRef) {
-        let slot = self.part(&item).map(|part| self.slot(target, part));
+        let slot = self.part(&item).map(|part| self.slot(target, &part));
         for at in target.clone() {
             // What is left of another thought beside this one is no part of it.
             let other = target.len() > 1 && is_blank_thought(&self.restorer.history.parts[at]);
@@ -453,12 +452,12 @@ impl<'a> Work<'a> {
                 self.assigned.insert(at, item);
             }
         }
-        let Some(part) = self.part(&item).filter(|part| part.state.is_some()) else { return };
+        let Some(part) = self.part(&item).filter(HeldPart::has_state) else { return };
         if self.restorer.refused.contains(&item) {
             return;
         }
         let Some(at) = slot else { return };
-        match is_whole(part) {
+        match is_whole(&part) {
             // The thoughts of a turn come back all together.
             true => self.fills.push((at, item)),
             false => self.fill(at, item),
@@ -469,9 +468,9 @@ impl<'a> Work<'a> {
         let history = self.restorer.history;
         let first = history.messages.get(message).map_or(0, |message| message.parts.start);
         let held = self.part(&item);
-        let call = held.filter(|part| part.kind == Kind::Call).and_then(|part| part.name.as_deref()).map(digest);
-        let id = held.and_then(|part| part.id.as_deref()).map(digest);
-        let state = held.filter(|part| is_whole(part)).and_then(|part| part.state.clone());
+        let call = held.filter(|part| part.kind() == Kind::Call).and_then(|part| part.name_raw()).map(digest);
+        let id = held.and_then(|part| part.id_raw()).map(digest);
+        let state = held.filter(is_whole).and_then(|part| part.item());
         Placed {
             item,
             content: message,
@@ -485,13 +484,13 @@ impl<'a> Work<'a> {
     }
 
     /// The part of a target that carried the state.
-    fn slot(&self, target: &Range<usize>, part: &TurnPart) -> usize {
+    fn slot(&self, target: &Range<usize>, part: &HeldPart<'_>) -> usize {
         let history = self.restorer.history;
         let last = target.clone().rev().find(|at| !history.parts[*at].is_empty_text()).unwrap_or(target.start);
-        if part.trailing {
+        if part.is_trailing() {
             // The client may still have the empty part on which the state came.
             let next = last + 1;
-            let kind = if part.kind == Kind::Thought { PartKind::Thought } else { PartKind::Text };
+            let kind = if part.kind() == Kind::Thought { PartKind::Thought } else { PartKind::Text };
             let is_carrier = history.parts.get(next).is_some_and(|next| {
                 self.restorer.run_starts[next.message] == self.restorer.run_starts[history.parts[last].message]
                     && next.kind == kind
@@ -502,7 +501,7 @@ impl<'a> Work<'a> {
                 return next;
             }
         }
-        let Some(end) = part.state_at.filter(|_| target.len() > 1) else { return last };
+        let Some(end) = part.state_at().filter(|_| target.len() > 1) else { return last };
         let mut length = 0_u64;
         for at in target.clone() {
             if let Some(text) = history.parts[at].text() {
@@ -518,9 +517,11 @@ impl<'a> Work<'a> {
     /// Writes the state of a thought that is there without it.
     fn fill(&mut self, at: usize, item: ItemRef) {
         let Some(part) = self.part(&item) else { return };
-        let (Some(state), restorer) = (&part.state, self.restorer) else { return };
+        let (Some(state), restorer) = (part.item(), self.restorer) else { return };
         let (body, history) = (restorer.around.body, restorer.history);
-        let splices = restorer.dialect.complete(body, history, at, state.raw(), part.whole.as_ref());
+        // Only where parts are members is there more to be written of the whole part than its state.
+        let whole = (restorer.dialect.layout() == Layout::Members).then(|| part.whole()).flatten();
+        let splices = restorer.dialect.complete(body, history, at, state.raw(), whole.as_ref());
         let Some(splices) = splices else { return };
         if !self.plan.filled.insert(at) {
             return;
@@ -534,9 +535,9 @@ impl<'a> Work<'a> {
 
     /// Puts a whole part in the place of what the client left of it.
     fn replace_part(&mut self, at: usize, item: ItemRef) {
-        let Some(whole) = self.part(&item).and_then(|part| part.whole.as_ref()) else { return };
+        let Some(whole) = self.part(&item).and_then(|part| part.whole()) else { return };
         let restorer = self.restorer;
-        let Some(splice) = restorer.dialect.replace(restorer.around.body, restorer.history, at, whole) else { return };
+        let Some(splice) = restorer.dialect.replace(restorer.around.body, restorer.history, at, &whole) else { return };
         let placed = self.placed(item, restorer.history.parts[at].message, at, How::On);
         let splices = Few::One(splice);
         self.assigned.insert(at, item);

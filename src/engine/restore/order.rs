@@ -27,8 +27,8 @@ impl Work<'_> {
         let mut texts: BTreeMap<Anchor, Vec<&[(usize, u32)]>> = BTreeMap::new();
         for pieces in kept.chunk_by(|one, other| one.1 == other.1) {
             let part = self.part(&ItemRef::new(turn, alternative, pieces[0].1));
-            if let Some(part) = part.filter(|part| part.kind == Kind::Text && part.state.is_none()) {
-                texts.entry(part.anchor).or_default().push(pieces);
+            if let Some(part) = part.filter(|part| part.kind() == Kind::Text && !part.has_state()) {
+                texts.entry(part.anchor()).or_default().push(pieces);
             }
         }
         for equal in texts.into_values() {

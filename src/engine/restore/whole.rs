@@ -10,7 +10,7 @@ use crate::{
     dialect::{Layout, Part, PartKind, Slot, Thinking},
     engine::survey::is_blank_thought,
     ledger::{
-        Alternative, Anchor, ItemRef, Kind, Premise, Turn, TurnId, TurnPart,
+        Anchor, HeldAlternative, HeldPart, ItemRef, Kind, Premise, Turn, TurnId,
         few::Few,
         fingerprint,
         matcher::{OwnMap, OwnSet, Surroundings},
@@ -61,13 +61,13 @@ pub(super) struct Comeback {
 
 /// Whether a part is put back whole where it is missing. Without state it is known, but nobody wants it unless
 /// the provider says so.
-pub(super) fn is_whole(part: &TurnPart) -> bool {
-    part.kind == Kind::Thought && part.whole.is_some()
+pub(super) fn is_whole(part: &HeldPart<'_>) -> bool {
+    part.kind() == Kind::Thought && part.has_whole()
 }
 
 /// Whether a thought is remembered of which nothing is left to be put back.
-fn is_forgotten(part: &TurnPart) -> bool {
-    part.kind == Kind::Thought && part.whole.is_none() && part.state.is_none()
+fn is_forgotten(part: &HeldPart<'_>) -> bool {
+    part.kind() == Kind::Thought && !part.has_whole() && !part.has_state()
 }
 
 /// A text that says nothing.
@@ -76,9 +76,9 @@ fn is_filler(part: &Part<'_>) -> bool {
 }
 
 /// Whether all that stood before the last of these thoughts in its turn is there.
-fn is_gapless(parts: &[TurnPart], thoughts: &[u32], is_there: impl Fn(u32) -> bool) -> bool {
+fn is_gapless(turn: &HeldAlternative<'_>, thoughts: &[u32], is_there: impl Fn(u32) -> bool) -> bool {
     let last = thoughts.last().copied().unwrap_or_default();
-    (0..last).zip(parts).all(|(index, part)| is_whole(part) || is_there(index))
+    (0..last).zip(turn.parts()).all(|(index, part)| is_whole(&part) || is_there(index))
 }
 
 /// The hash by which states are told apart wherever they stand.
@@ -95,10 +95,7 @@ impl Work<'_> {
     pub(super) fn whole_thoughts(&mut self, comebacks: &[Comeback]) -> Returning {
         let restorer = self.restorer;
         let fills = std::mem::take(&mut self.fills);
-        let any = self.turns.values().any(|turn| {
-            let mut parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
-            parts.any(is_whole)
-        });
+        let any = self.turns.values().any(|turn| turn.parts().any(|part| is_whole(&part)));
         if !any || restorer.history.thinking == Thinking::Off {
             return Returning::new();
         }
@@ -215,8 +212,15 @@ impl Work<'_> {
 
     /// Whether all thoughts of a turn can stand where they stood: none was forgotten, what was kept is in its order,
     /// and each has what followed it behind it, and nothing between that is not known.
-    fn fits_in(&self, group: &Group<'_>, turn: &Turn, thoughts: &[TurnPart], missing: &[u32], coming: &[u32]) -> bool {
-        if thoughts.iter().any(is_forgotten) || !group.kept.is_sorted_by_key(|(_, part)| *part) {
+    fn fits_in(
+        &self,
+        group: &Group<'_>,
+        turn: &Turn,
+        remembered: &HeldAlternative<'_>,
+        missing: &[u32],
+        coming: &[u32],
+    ) -> bool {
+        if remembered.parts().any(|part| is_forgotten(&part)) || !group.kept.is_sorted_by_key(|(_, part)| *part) {
             return false;
         }
         let (Some((first, _)), history) = (group.kept.first(), self.restorer.history) else { return false };
@@ -256,9 +260,9 @@ impl Work<'_> {
         self.assigned.contains_key(&at) || part.is_empty_text() || part.kind == PartKind::Thought
     }
 
-    fn alternative(&self, turn: TurnId, alternative: u32) -> Option<(&Turn, &Alternative)> {
+    fn alternative(&self, turn: TurnId, alternative: u32) -> Option<(&Turn, HeldAlternative<'_>)> {
         let turn = self.turns.get(&turn)?;
-        Some((turn, turn.alternatives().get(alternative as usize)?))
+        Some((turn, turn.alternative(alternative as usize)?))
     }
 
     /// Whether the request wants the thoughts of a turn at all: one that does not ask for thinking gets only those
@@ -296,8 +300,8 @@ impl Work<'_> {
             is_there(next) && (is_before || *ends_run.get_or_init(|| self.is_last_of_run(&group)))
         };
         let (mut missing, mut thoughts, mut withheld) = (Few::default(), Few::default(), 0);
-        for (index, part) in (0..).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
-            if part.state.is_none() && !restorer.demand {
+        for (index, part) in (0..).zip(remembered.parts()).filter(|(_, part)| is_whole(part)) {
+            if !part.has_state() && !restorer.demand {
                 withheld += 1;
                 continue;
             }
@@ -305,20 +309,20 @@ impl Work<'_> {
                 thoughts.push(index);
                 continue;
             }
-            let raw = part.whole.as_deref().unwrap_or_default();
+            let raw = part.whole_raw().unwrap_or_default();
             // A turn is spread by its calls; its words stand once, and equal ones elsewhere are others.
             let is_call = |(_, part): &(usize, u32)| {
-                remembered.parts.get(*part as usize).is_some_and(|part| part.kind == Kind::Call)
+                remembered.part(*part as usize).is_some_and(|part| part.kind() == Kind::Call)
             };
             let repeated = restorer.dialect.is_repeated(raw) && group.kept.iter().any(is_call);
             // Where a thought has to precede what it led to, that has to be there.
-            let mut later = (index + 1..).zip(remembered.parts.iter().skip(index as usize + 1));
+            let mut later = (index + 1..).zip(remembered.parts().skip(index as usize + 1));
             let next = later.find(|(_, part)| !is_whole(part));
             if pairs && !next.is_some_and(|(next, _)| leads_on(next)) {
                 continue;
             }
-            let held = part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
-                || (pairs && part.id.as_deref().is_some_and(|id| restorer.around.names(id)));
+            let held = part.state().is_some_and(|state| restorer.around.holds(state))
+                || (pairs && part.id().is_some_and(|id| restorer.around.names(id)));
             let refused = restorer.refused.contains(&item(index));
             let twice = !repeated && done.contains(&item(index));
             match (refused || twice || (held && !repeated), pairs) {
@@ -330,9 +334,9 @@ impl Work<'_> {
                 (true, false) => return None,
             }
         }
-        let fits = restorer.dialect.layout() != Layout::Parts
-            || self.fits_in(&group, turn, &remembered.parts, &missing, coming);
-        let gapless = is_gapless(&remembered.parts, &thoughts, is_there);
+        let fits =
+            restorer.dialect.layout() != Layout::Parts || self.fits_in(&group, turn, &remembered, &missing, coming);
+        let gapless = is_gapless(&remembered, &thoughts, is_there);
         self.plan.withheld += withheld;
         // What has no room here has none elsewhere, where the rest of the turn stands.
         done.extend(missing.iter().map(|part| item(*part)));
@@ -355,23 +359,23 @@ impl Work<'_> {
         let restorer = self.restorer;
         let pairs = restorer.dialect.layout() == Layout::Items;
         let (turn, remembered) = self.alternative(comeback.turn, comeback.alternative)?;
-        if !self.is_wanted(turn) || (!pairs && remembered.parts.iter().any(is_forgotten)) {
+        if !self.is_wanted(turn) || (!pairs && remembered.parts().any(|part| is_forgotten(&part))) {
             return None;
         }
         let last = *comeback.calls.iter().max()?;
         let mut missing = Few::default();
-        for (index, part) in (0..last).zip(&remembered.parts).filter(|(_, part)| is_whole(part)) {
+        for (index, part) in (0..last).zip(remembered.parts()).filter(|(_, part)| is_whole(part)) {
             let item = ItemRef::new(comeback.turn, comeback.alternative, index);
-            let next = (index + 1..=last).find(|at| !is_whole(&remembered.parts[*at as usize]));
-            if (part.state.is_none() && !restorer.demand)
+            let next = (index + 1..=last).find(|at| remembered.part(*at as usize).is_none_or(|part| !is_whole(&part)));
+            if (!part.has_state() && !restorer.demand)
                 || (pairs && !next.is_some_and(|at| comeback.calls.contains(&at)))
             {
                 continue;
             }
             let unfit = restorer.refused.contains(&item)
                 || assigned.contains(&item)
-                || part.state.as_ref().is_some_and(|state| restorer.around.holds(state))
-                || (pairs && part.id.as_deref().is_some_and(|id| restorer.around.names(id)))
+                || part.state().is_some_and(|state| restorer.around.holds(state))
+                || (pairs && part.id().is_some_and(|id| restorer.around.names(id)))
                 || done.contains(&item);
             // They come back all together, and no part twice.
             if unfit {
@@ -384,7 +388,7 @@ impl Work<'_> {
         let at = restorer.history.messages[message].parts.start;
         let (turn, alternative, thoughts) = (comeback.turn, comeback.alternative, missing.clone());
         let fills = Vec::new();
-        let gapless = is_gapless(&remembered.parts, &missing, |part| comeback.calls.contains(&part));
+        let gapless = is_gapless(&remembered, &missing, |part| comeback.calls.contains(&part));
         (!missing.is_empty()).then_some(Candidate {
             turn,
             alternative,
@@ -430,7 +434,7 @@ impl Work<'_> {
         for &index in missing.iter() {
             let item = ItemRef::new(turn, alternative, index);
             let Some(part) = self.part(&item) else { continue };
-            let raw = part.whole.as_deref().unwrap_or_default();
+            let raw = part.whole_raw().unwrap_or_default();
             if restorer.dialect.is_repeated(raw) {
                 let message = |(at, _): &(usize, u32)| history.parts[*at].message;
                 for parts in group.kept.chunk_by(|one, other| message(one) == message(other)) {
@@ -523,7 +527,7 @@ impl Work<'_> {
         let restorer = self.restorer;
         let state = |turn: TurnId, alternative: u32, part: u32| {
             let part = self.part(&ItemRef::new(turn, alternative, part))?;
-            Some(state_anchor(restorer.key, part.state.as_ref()?.raw()))
+            Some(state_anchor(restorer.key, part.state()?))
         };
         let ours = candidates.iter().enumerate().filter(|(_, candidate)| !candidate.thoughts.is_empty());
         let mut links: Vec<Link<'_>> = ours
@@ -536,12 +540,11 @@ impl Work<'_> {
             .collect();
         let mut premises: HashMap<Anchor, Option<&Premise>> = HashMap::new();
         for turn in self.turns.values() {
-            let parts = turn.alternatives().iter().flat_map(|alternative| &alternative.parts);
             let mut before = None;
-            for part in parts.filter(|part| is_whole(part)) {
-                let Some(state) = &part.state else { continue };
+            for part in turn.parts().filter(is_whole) {
+                let Some(state) = part.state() else { continue };
                 // Only the first thought of a turn has what preceded the turn right before it.
-                premises.insert(state_anchor(restorer.key, state.raw()), turn.premise().filter(|_| before.is_none()));
+                premises.insert(state_anchor(restorer.key, state), turn.premise().filter(|_| before.is_none()));
                 before = Some(());
             }
         }

@@ -2,7 +2,7 @@ use crate::scope::Scope;
 
 const NONE: u32 = u32::MAX;
 
-/// The scopes of a stripe in the order of their last use: a doubly linked list in one vector, so that
+/// Scopes in the order of their last use: a doubly linked list in one vector, so that
 /// every step takes constant time and nothing is allocated for a scope that is already known.
 pub(super) struct Order {
     nodes: Vec<Node>,
@@ -19,9 +19,15 @@ struct Node {
     after: u32,
 }
 
-impl Order {
-    pub(super) const fn new() -> Self {
+impl Default for Order {
+    fn default() -> Self {
         Self { nodes: Vec::new(), front: NONE, back: NONE, free: NONE, len: 0 }
+    }
+}
+
+impl Order {
+    pub(super) fn with_capacity(scopes: usize) -> Self {
+        Self { nodes: Vec::with_capacity(scopes), ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -110,7 +116,7 @@ mod tests {
 
     #[test]
     fn keeps_the_order_of_last_use() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         let slots: Vec<u32> = (0..5).map(|n| order.push(scope(n), u64::from(n))).collect();
         order.touch(slots[0], 5);
         order.touch(slots[2], 6);
@@ -123,7 +129,7 @@ mod tests {
 
     #[test]
     fn uses_vacant_slots_again() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         for round in 0..100 {
             let first = order.push(scope(1), round);
             let second = order.push(scope(2), round);
