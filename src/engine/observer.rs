@@ -16,7 +16,7 @@ use crate::{
     scope::Scope,
     wire::{
         json::Cursor,
-        shape::Until,
+        shape::{Unknown, Until},
         sse::{Frame, Sink, SseSplitter},
         stream::{Element, JsonSplitter},
     },
@@ -271,10 +271,10 @@ impl Reader {
 
     /// Takes in an event that is known from earlier ones, and tells where the next one begins.
     #[inline]
-    fn known(&mut self, data: &[u8], most: usize, change: &mut Change) -> Option<usize> {
+    fn known(&mut self, data: &[u8], most: usize, change: &mut Change) -> Result<usize, Unknown> {
         // What comes after the end is read.
         if self.over || self.ended {
-            return None;
+            return Err(Unknown::Unlike);
         }
         let (progress, next) = self.recorder.again(data, Until::BlankLine(most))?;
         if progress.unobservable || progress.ended || progress.bound {
@@ -282,7 +282,7 @@ impl Reader {
         } else {
             self.unstored |= progress.changed;
         }
-        Some(next)
+        Ok(next)
     }
 
     /// Acts on what an event brought.
@@ -408,9 +408,9 @@ impl Sink for Events<'_> {
     }
 
     #[inline]
-    fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
+    fn known(&mut self, data: &[u8], most: usize) -> Result<usize, Unknown> {
         if *self.read_ahead != ReadAhead::No {
-            return None;
+            return Err(Unknown::Unlike);
         }
         self.reader.known(data, most, self.change)
     }

@@ -4,18 +4,26 @@
 //! counters. Once an event was read in full, its [`Shape`] tells of further ones that they are the same, byte by byte, but
 //! for the values that may differ. Such an event need not be read again: JSON in which the content of one string is
 //! replaced by that of another valid one, or one whole number by another, is the same JSON with another value there.
+//! So is one with more or less space before its last bracket, as some providers send it to hide how long a text is.
+//!
+//! Most of what may differ does not: an id, a model, the time of the answer. So a value is compared with what it was as
+//! a part of what surrounds it, and is looked at for itself only once it was another one.
 
 use std::ops::Range;
 
-use memchr::memchr2;
+use memchr::{memchr2, memrchr};
+use wide::u8x16;
 
-use super::json::{Cursor, Invalid, Str, is_utf8};
+use super::json::{self, Cursor, Invalid, Str, is_utf8};
 
 /// How long the parts of an event may be that do not differ.
 const MAX_LITERAL: usize = 1024;
 
 /// How many values may differ.
 const MAX_HOLES: usize = 32;
+
+/// How much of the values that may differ is kept, as long as they do not.
+const MAX_STILL: usize = 512;
 
 /// A JSON value that was read, without the values that may differ in others of its kind.
 ///
@@ -36,15 +44,27 @@ const MAX_HOLES: usize = 32;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// What does not differ, in order.
+    /// What does not differ, and the values that did not so far, in order.
     literal: Vec<u8>,
+    /// The values that may differ.
     holes: Vec<Hole>,
+    /// Those of them that do.
+    open: Vec<Open>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Hole {
-    /// Where in `literal` the value stood.
-    at: usize,
+    /// Where in `literal` the value stands, or stood.
+    at: u16,
+    /// How many bytes of `literal` it is; none once it is open.
+    len: u16,
+    kind: HoleKind,
+    is_open: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    at: u16,
     kind: HoleKind,
 }
 
@@ -56,6 +76,16 @@ enum HoleKind {
     String,
     /// The digits before the point of a number.
     Digits,
+    /// Spaces, if any.
+    Space,
+}
+
+/// Why bytes are not known to begin with a value of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// They may be once there are more of them. No line ends in them.
+    Begun,
+    Unlike,
 }
 
 impl Shape {
@@ -69,7 +99,7 @@ impl Shape {
         if memchr2(b'\n', b'\r', json).is_some() {
             return None;
         }
-        let mut builder = Builder { json, pos: 0, literal: Vec::new(), holes: Vec::new() };
+        let mut builder = Builder { json, pos: 0, literal: Vec::new(), still: 0, holes: Vec::new() };
         let mut text = text;
         for span in free {
             if let Some(before) = text.take_if(|text| text.start < span.start) {
@@ -80,18 +110,18 @@ impl Shape {
         if let Some(text) = text {
             builder.text(&text)?;
         }
+        builder.space();
         builder.copy(json.len())?;
-        (builder.literal.len() <= MAX_LITERAL && builder.holes.len() <= MAX_HOLES).then(|| {
-            let Builder { mut literal, mut holes, .. } = builder;
-            literal.shrink_to_fit();
-            holes.shrink_to_fit();
-            Self { literal, holes }
-        })
+        let Builder { mut literal, mut holes, .. } = builder;
+        literal.shrink_to_fit();
+        holes.shrink_to_fit();
+        let mut shape = Self { literal, open: Vec::with_capacity(holes.len()), holes };
+        shape.note_open();
+        Some(shape)
     }
 
     /// The text in another JSON value of this shape, empty if none is looked for. `None` says that the value must be read.
     #[must_use]
-    #[inline]
     pub fn find<'j>(&self, json: &'j [u8]) -> Option<Str<'j>> {
         let (text, end) = self.find_first(json)?;
         (end == json.len()).then_some(text)
@@ -99,50 +129,237 @@ impl Shape {
 
     /// The text in the value of this shape with which these bytes begin, and where that value ends.
     #[must_use]
-    #[inline]
     pub fn find_first<'j>(&self, json: &'j [u8]) -> Option<(Str<'j>, usize)> {
-        let (mut pos, mut from) = (0, 0);
         let mut text = Str::empty();
-        for hole in &self.holes {
-            let literal = &self.literal[from..hole.at];
-            from = hole.at;
-            if json.get(pos..pos + literal.len())? != literal {
-                return None;
+        let mut find = |kind, pos| match kind {
+            HoleKind::Text => string(json, pos, None).map(|(found, end)| {
+                text = found;
+                end
+            }),
+            kind => fill(json, pos, kind),
+        };
+        let end = self.follow(json, &mut find).or_else(|_| self.differ(json, &mut find).map(|(end, _)| end));
+        end.ok().map(|end| (text, end))
+    }
+
+    /// Where the value ends with which these bytes begin, if it differs from that which was read where others did.
+    #[inline]
+    fn follow(
+        &self,
+        json: &[u8],
+        fill: &mut impl FnMut(HoleKind, usize) -> Result<usize, Unknown>,
+    ) -> Result<usize, Unknown> {
+        let (mut pos, mut from) = (0, 0);
+        for hole in &self.open {
+            let at = usize::from(hole.at);
+            pos = behind(json, pos, &self.literal[from..at])?;
+            from = at;
+            pos = fill(hole.kind, pos)?;
+        }
+        behind(json, pos, &self.literal[from..])
+    }
+
+    /// Like [`follow`](Self::follow), also where values differ that did not so far: tells which, one bit for each.
+    #[cold]
+    fn differ(
+        &self,
+        json: &[u8],
+        fill: &mut dyn FnMut(HoleKind, usize) -> Result<usize, Unknown>,
+    ) -> Result<(usize, u32), Unknown> {
+        let (mut pos, mut from, mut which) = (0, 0, 0);
+        for (index, hole) in self.holes.iter().enumerate() {
+            let at = usize::from(hole.at);
+            pos = behind(json, pos, &self.literal[from..at])?;
+            from = at + usize::from(hole.len);
+            let end = fill(hole.kind, pos)?;
+            if !hole.is_open && json[pos..end] != self.literal[at..from] {
+                which |= 1 << index;
             }
-            pos += literal.len();
-            if hole.kind == HoleKind::Digits {
-                pos = digits(json, pos)?;
-                continue;
-            }
-            let (string, span) = Cursor::at(json, pos).string().ok()?;
-            if !(string.raw().is_ascii() || is_utf8(string.raw())) {
-                return None;
-            }
-            pos = span.end;
-            if hole.kind == HoleKind::Text {
-                text = string;
+            pos = end;
+        }
+        Ok((behind(json, pos, &self.literal[from..])?, which))
+    }
+
+    /// Takes in which values differ.
+    fn open(&mut self, which: u32) {
+        let mut removed = 0;
+        for (index, hole) in self.holes.iter_mut().enumerate() {
+            hole.at -= removed;
+            if which >> index & 1 == 1 {
+                let at = usize::from(hole.at);
+                self.literal.drain(at..at + usize::from(hole.len));
+                removed += hole.len;
+                (hole.len, hole.is_open) = (0, true);
             }
         }
-        let literal = &self.literal[from..];
-        (json.get(pos..pos + literal.len())? == literal).then_some((text, pos + literal.len()))
+        self.note_open();
+    }
+
+    fn note_open(&mut self) {
+        self.open.clear();
+        let open = self.holes.iter().filter(|hole| hole.is_open);
+        self.open.extend(open.map(|hole| Open { at: hole.at, kind: hole.kind }));
     }
 }
 
-/// The end of a whole number.
+/// The place behind these bytes, if they stand here.
 #[inline]
-fn digits(json: &[u8], start: usize) -> Option<usize> {
+fn behind(json: &[u8], pos: usize, literal: &[u8]) -> Result<usize, Unknown> {
+    let rest = json.get(pos..).ok_or(Unknown::Unlike)?;
+    match rest.get(..literal.len()) {
+        Some(bytes) if bytes == literal => Ok(pos + literal.len()),
+        None if literal.starts_with(rest) => Err(Unknown::Begun),
+        _ => Err(Unknown::Unlike),
+    }
+}
+
+/// The end of a value of this kind that stands here.
+#[inline]
+fn fill(json: &[u8], pos: usize, kind: HoleKind) -> Result<usize, Unknown> {
+    match kind {
+        HoleKind::Text | HoleKind::String => string(json, pos, None).map(|(_, end)| end),
+        HoleKind::Digits => digits(json, pos),
+        HoleKind::Space => Ok(spaces(json, pos)),
+    }
+}
+
+/// How many bytes of a string are looked at together.
+const BLOCK: usize = 16;
+
+/// How many times that is done before it counts as a long one.
+const BLOCKS: usize = 24;
+
+/// What a string of so many blocks stands for. A block ends with an escape, if there is one in it.
+const PLAIN: usize = BLOCKS * (BLOCK + 3);
+
+/// The valid string that stands here, and its end. What it stands for is written to `plain`, and how long that is to the
+/// number behind it: none if the string is a long one.
+///
+/// Of a short string, the escapes are looked at one by one. For long ones it is worth to make no branch at each of them.
+#[inline]
+fn string<'j>(
+    json: &'j [u8],
+    start: usize,
+    mut plain: Option<(&mut [u8; PLAIN], &mut Option<usize>)>,
+) -> Result<(Str<'j>, usize), Unknown> {
+    match json.get(start) {
+        Some(b'"') => {}
+        Some(_) => return Err(Unknown::Unlike),
+        None => return Err(Unknown::Begun),
+    }
+    if let Some((_, length)) = &mut plain {
+        **length = None;
+    }
+    let (mut pos, mut filled, mut escaped) = (start + 1, 0, false);
+    let mut seen = u8x16::splat(0);
+    for _ in 0..BLOCKS {
+        let rest = json.get(pos..).unwrap_or_default();
+        let block = rest.first_chunk::<BLOCK>().copied().unwrap_or_else(|| last(rest));
+        if let Some(room) = plain.as_mut().and_then(|(plain, _)| plain.get_mut(filled..)?.first_chunk_mut()) {
+            *room = block;
+        }
+        let bytes = u8x16::new(block);
+        seen |= bytes;
+        let marks = bytes.simd_eq(u8x16::splat(b'"'))
+            | bytes.simd_eq(u8x16::splat(b'\\'))
+            | bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+        let marks = marks.to_bitmask();
+        if marks == 0 {
+            pos += BLOCK;
+            filled += BLOCK;
+            continue;
+        }
+        let before = marks.trailing_zeros() as usize;
+        pos += before;
+        filled += before;
+        match rest.get(before..) {
+            Some([b'"', ..]) => {
+                let raw = &json[start + 1..pos];
+                if seen.to_bitmask() != 0 && !is_utf8(raw) {
+                    return Err(Unknown::Unlike);
+                }
+                if let Some((_, length)) = plain {
+                    *length = Some(filled);
+                }
+                return Ok((Str::new(raw, escaped), pos + 1));
+            }
+            Some([b'\\', escape @ ..]) => {
+                let (character, length, written) = unescape(escape)?;
+                if let Some(room) = plain.as_mut().and_then(|(plain, _)| plain.get_mut(filled..)?.first_chunk_mut()) {
+                    *room = character;
+                }
+                filled += length;
+                pos += 1 + written;
+                escaped = true;
+            }
+            Some([]) | None => return Err(Unknown::Begun),
+            _ => return Err(Unknown::Unlike),
+        }
+    }
+    match Cursor::at(json, start).string() {
+        Ok((text, span)) if is_utf8(text.raw()) => Ok((text, span.end)),
+        Err(_) if memchr2(b'\n', b'\r', &json[start..]).is_none() => Err(Unknown::Begun),
+        _ => Err(Unknown::Unlike),
+    }
+}
+
+/// A block of what is left, and zeros.
+#[inline]
+fn last(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    block
+}
+
+/// The character of a valid escape whose backslash stands before `rest`: as in [`json::unescape`].
+#[inline]
+fn unescape(rest: &[u8]) -> Result<([u8; 4], usize, usize), Unknown> {
+    let letter = *rest.first().ok_or(Unknown::Begun)?;
+    match letter {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+        b'u' => {
+            let digits = &rest[1..rest.len().min(5)];
+            if !digits.iter().all(u8::is_ascii_hexdigit) {
+                return Err(Unknown::Unlike);
+            }
+            if digits.len() < 4 {
+                return Err(Unknown::Begun);
+            }
+        }
+        _ => return Err(Unknown::Unlike),
+    }
+    Ok(json::unescape(rest))
+}
+
+/// The end of a whole number, as far as it has come.
+#[inline]
+fn digits(json: &[u8], start: usize) -> Result<usize, Unknown> {
     let mut pos = start;
     while json.get(pos).is_some_and(u8::is_ascii_digit) {
         pos += 1;
     }
-    let is_number = pos > start && (json[start] != b'0' || pos - start == 1);
-    is_number.then_some(pos)
+    match json.get(start) {
+        None => Err(Unknown::Begun),
+        Some(b'0') if pos - start > 1 => Err(Unknown::Unlike),
+        Some(_) if pos == start => Err(Unknown::Unlike),
+        Some(_) => Ok(pos),
+    }
+}
+
+#[inline]
+fn spaces(json: &[u8], mut pos: usize) -> usize {
+    while json.get(pos) == Some(&b' ') {
+        pos += 1;
+    }
+    pos
 }
 
 struct Builder<'j> {
     json: &'j [u8],
     pos: usize,
     literal: Vec<u8>,
+    /// How much of `literal` is values that may differ.
+    still: usize,
     holes: Vec<Hole>,
 }
 
@@ -150,7 +367,7 @@ impl Builder<'_> {
     /// What stands before `until` does not differ.
     fn copy(&mut self, until: usize) -> Option<()> {
         let piece = self.json.get(self.pos..until)?;
-        if self.literal.len() + piece.len() > MAX_LITERAL {
+        if self.literal.len() - self.still + piece.len() > MAX_LITERAL {
             return None;
         }
         self.literal.extend_from_slice(piece);
@@ -163,9 +380,24 @@ impl Builder<'_> {
         if self.holes.len() == MAX_HOLES {
             return None;
         }
-        self.holes.push(Hole { at: self.literal.len(), kind });
+        let at = u16::try_from(self.literal.len()).ok()?;
+        let is_open = kind == HoleKind::Text || self.still + span.len() > MAX_STILL;
+        let held = if is_open { &[] } else { &self.json[span.clone()] };
+        self.literal.extend_from_slice(held);
+        self.still += held.len();
+        self.holes.push(Hole { at, len: u16::try_from(held.len()).ok()?, kind, is_open });
         self.pos = span.end;
         Some(())
+    }
+
+    /// Makes a hole of the space before the last bracket.
+    fn space(&mut self) {
+        let Some(bracket) = memrchr(b'}', self.json) else { return };
+        let before = self.json[..bracket].iter().rev().take_while(|byte| **byte == b' ').count();
+        if self.holes.len() < MAX_HOLES && bracket - before >= self.pos {
+            // If that is too much, so is the rest.
+            _ = self.hole(bracket - before..bracket, HoleKind::Space);
+        }
     }
 
     fn text(&mut self, span: &Range<usize>) -> Option<()> {
@@ -188,7 +420,7 @@ impl Builder<'_> {
                     }
                 }
                 b'0'..=b'9' => {
-                    let end = digits(self.json, pos)?;
+                    let end = digits(self.json, pos).ok()?;
                     self.hole(pos..end, HoleKind::Digits)?;
                     // A fraction or an exponent has rules of its own.
                     pos = end;
@@ -239,6 +471,8 @@ pub(crate) enum Member {
 pub(crate) struct Shapes<A> {
     /// The one that was met last stands first.
     held: Vec<(Shape, Option<A>)>,
+    /// The text that was found last.
+    plain: [u8; PLAIN],
     /// How many events are not learned after a shape that was learned in vain.
     pause: u8,
     /// How many of them are still to come.
@@ -257,23 +491,58 @@ pub(crate) enum Until {
 impl Until {
     /// What ends at `end` is followed by what has to follow it, which ends here.
     #[inline]
-    fn behind(self, json: &[u8], end: usize) -> Option<usize> {
-        let Self::BlankLine(most) = self else { return (end == json.len()).then_some(end) };
-        match json.get(end..)? {
-            _ if end > most => None,
-            [b'\n', b'\n', ..] => Some(end + 2),
-            [b'\r', b'\n', b'\r', b'\n', ..] => Some(end + 4),
-            _ => None,
+    fn behind(self, json: &[u8], end: usize) -> Result<usize, Unknown> {
+        let rest = json.get(end..).unwrap_or_default();
+        match (self, rest) {
+            (Self::End, []) => Ok(end),
+            (Self::BlankLine(most), _) if end > most => Err(Unknown::Unlike),
+            (Self::BlankLine(_), [b'\n', b'\n', ..]) => Ok(end + 2),
+            (Self::BlankLine(_), [b'\r', b'\n', b'\r', b'\n', ..]) => Ok(end + 4),
+            (Self::BlankLine(_), []) => Err(Unknown::Begun),
+            _ => Err(Unknown::Unlike),
         }
     }
 }
 
+/// A text in an event.
+pub(crate) struct Text<'a> {
+    written: Str<'a>,
+    /// What it stands for, if that is known.
+    plain: Option<&'a [u8]>,
+}
+
+impl<'a> Text<'a> {
+    /// The bytes between the quotes.
+    pub(crate) fn raw(&self) -> &'a [u8] {
+        self.written.raw()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
+    /// Hands on what it stands for, piece by piece.
+    #[inline]
+    pub(crate) fn decoded(&self, sink: &mut impl FnMut(&[u8])) {
+        match self.plain {
+            Some(plain) => sink(plain),
+            None => self.written.decoded(sink),
+        }
+    }
+}
+
+impl<'a> From<&Str<'a>> for Text<'a> {
+    fn from(written: &Str<'a>) -> Self {
+        Self { written: *written, plain: None }
+    }
+}
+
 /// An event that is like one that was learned.
-pub(crate) struct Found<'j, A> {
+pub(crate) struct Found<'a, A> {
     /// What it says.
     pub(crate) says: Option<A>,
     /// The text in which it says that.
-    pub(crate) text: Str<'j>,
+    pub(crate) text: Text<'a>,
     /// Where it ends, with the blank line if one was to follow.
     pub(crate) end: usize,
 }
@@ -286,30 +555,48 @@ const MAX_PAUSE: u8 = 64;
 
 impl<A> Default for Shapes<A> {
     fn default() -> Self {
-        Self { held: Vec::new(), pause: 0, paused: 0 }
+        Self { held: Vec::new(), plain: [0; PLAIN], pause: 0, paused: 0 }
     }
 }
 
 impl<A: Copy> Shapes<A> {
     /// What an event says, and its text, if it is like one that was learned.
     #[inline]
-    pub(crate) fn find<'j>(&mut self, json: &'j [u8], until: Until) -> Option<Found<'j, A>> {
-        let mut at = 0;
-        let (text, end) = loop {
-            let found = self.held.get(at)?.0.find_first(json);
-            if let Some((text, end)) = found
-                && let Some(end) = until.behind(json, end)
-            {
-                break (text, end);
+    pub(crate) fn find<'a>(&'a mut self, json: &'a [u8], until: Until) -> Result<Found<'a, A>, Unknown> {
+        let (mut written, mut length) = (Str::empty(), None);
+        let plain = &mut self.plain;
+        let mut fill = |kind, pos| match kind {
+            HoleKind::Text => {
+                let (text, end) = string(json, pos, Some((plain, &mut length)))?;
+                written = text;
+                Ok(end)
             }
-            at += 1;
+            kind => fill(json, pos, kind),
+        };
+        let mut unknown = Unknown::Unlike;
+        let mut found = None;
+        for (at, (shape, _)) in self.held.iter().enumerate() {
+            match shape.follow(json, &mut fill).and_then(|end| until.behind(json, end)) {
+                Ok(end) => {
+                    found = Some((at, end));
+                    break;
+                }
+                Err(Unknown::Begun) => unknown = Unknown::Begun,
+                Err(Unknown::Unlike) => {}
+            }
+        }
+        let (at, end) = match found {
+            Some(found) => found,
+            None if unknown == Unknown::Begun => return Err(unknown),
+            None => differ(&mut self.held, json, until, &mut fill)?,
         };
         if at > 0 {
             self.held.swap(0, at);
         }
         (self.pause, self.paused) = (0, 0);
-        let (_, says) = self.held.first()?;
-        Some(Found { says: *says, text, end })
+        let (_, says) = self.held.first().ok_or(Unknown::Unlike)?;
+        let plain = length.and_then(|length| self.plain.get(..length));
+        Ok(Found { says: *says, text: Text { written, plain }, end })
     }
 
     /// Learns an event that was read in full and like none.
@@ -339,6 +626,28 @@ impl<A: Copy> Shapes<A> {
     pub(crate) fn clear(&mut self) {
         self.held = Vec::new();
     }
+}
+
+/// Looks for a shape of which this event differs where none did so far.
+#[cold]
+fn differ<A>(
+    held: &mut [(Shape, Option<A>)],
+    json: &[u8],
+    until: Until,
+    fill: &mut dyn FnMut(HoleKind, usize) -> Result<usize, Unknown>,
+) -> Result<(usize, usize), Unknown> {
+    let mut unknown = Unknown::Unlike;
+    for (at, (shape, _)) in held.iter_mut().enumerate() {
+        match shape.differ(json, fill).and_then(|(end, which)| Ok((until.behind(json, end)?, which))) {
+            Ok((end, which)) => {
+                shape.open(which);
+                return Ok((at, end));
+            }
+            Err(Unknown::Begun) => unknown = Unknown::Begun,
+            Err(Unknown::Unlike) => {}
+        }
+    }
+    Err(unknown)
 }
 
 /// The spans of the members that mean nothing.

@@ -12,6 +12,8 @@ use std::mem;
 
 use memchr::memchr2;
 
+use super::shape::Unknown;
+
 /// How much of a buffer stays allocated between events.
 const KEEP: usize = 1024;
 
@@ -198,7 +200,7 @@ impl SseSplitter {
         while !chunk.is_empty() {
             if !self.head.is_empty()
                 && let Some(data) = chunk.strip_prefix(&*self.head)
-                && let Some(end) = sink.known(data, self.limit.saturating_sub(self.head.len()))
+                && let Ok(end) = sink.known(data, self.limit.saturating_sub(self.head.len()))
             {
                 chunk = data.get(end..).unwrap_or_default();
                 continue;
@@ -374,7 +376,7 @@ pub(crate) trait Sink {
 
     /// Takes in the event whose data these bytes begin with, if it can be told what it is and that it ends here: with a
     /// blank line, after at most so many bytes. Tells where the next event begins.
-    fn known(&mut self, data: &[u8], most: usize) -> Option<usize>;
+    fn known(&mut self, data: &[u8], most: usize) -> Result<usize, Unknown>;
 }
 
 /// One who knows no event.
@@ -385,8 +387,8 @@ impl Sink for Blind<'_> {
         (self.0)(frame);
     }
 
-    fn known(&mut self, _: &[u8], _: usize) -> Option<usize> {
-        None
+    fn known(&mut self, _: &[u8], _: usize) -> Result<usize, Unknown> {
+        Err(Unknown::Unlike)
     }
 }
 

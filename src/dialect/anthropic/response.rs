@@ -18,7 +18,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Until},
+        shape::{self, Found, Member, Said, Shapes, Unknown, Until},
     },
 };
 
@@ -178,17 +178,17 @@ impl MessagesRecorder {
         }
     }
 
-    /// Takes in an event that is like one before it, and tells where it ends; `None` says that it has to be read.
+    /// Takes in an event that is like one before it, and tells where it ends.
     #[inline]
-    fn take_in(&mut self, json: &[u8], until: Until) -> Option<usize> {
+    fn take_in(&mut self, json: &[u8], until: Until) -> Result<usize, Unknown> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
-        let Some((index, piece)) = says else { return Some(end) };
-        let Block::Open(growing) = self.blocks.get_mut(&index)? else { return None };
+        let Some((index, piece)) = says else { return Ok(end) };
+        let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return Err(Unknown::Unlike) };
         match (&mut **growing, piece) {
             (Growing::Text(block), Piece::Text) => {
                 block.take_in(&text);
                 if block.cited.is_none() {
-                    return Some(end);
+                    return Ok(end);
                 }
                 self.learner.bytes += text.raw().len();
             }
@@ -201,11 +201,11 @@ impl MessagesRecorder {
                 text.decoded(&mut |bytes| input.extend_from_slice(bytes));
                 self.learner.bytes += input.len() - before;
             }
-            _ => return None,
+            _ => return Err(Unknown::Unlike),
         }
         self.over_bounds |= self.is_over_bounds();
         self.settle_bounds();
-        Some(end)
+        Ok(end)
     }
 
     fn settle_bounds(&mut self) {
@@ -251,7 +251,7 @@ impl MessagesRecorder {
             let raw = &json[part.span.clone()];
             if let Some((text, citations)) = text_of(raw)? {
                 let mut begun = self.begin_text(index);
-                begun.take_in(&text);
+                begun.take_in(&shape::Text::from(&text));
                 begun.cited = citations.map(|citations| (text.raw().to_vec(), raw[citations].to_vec()));
                 self.end_text(index, begun, Some(raw))?;
             } else {
@@ -273,7 +273,7 @@ impl MessagesRecorder {
         let part = request::block(&mut Cursor::new(raw), 0)?;
         let growing = if let Some((text, citations)) = text_of(raw)? {
             let mut begun = self.begin_text(index);
-            begun.take_in(&text);
+            begun.take_in(&shape::Text::from(&text));
             if let Some(citations) = citations {
                 self.learner.bytes += text.raw().len();
                 begun.cited = Some((text.raw().to_vec(), elements(&raw[citations]).to_vec()));
@@ -311,7 +311,7 @@ impl MessagesRecorder {
         match (&mut **growing, delta.kind.decode().as_ref()) {
             (Growing::Text(text), b"text_delta") => {
                 let piece = delta.text.ok_or(Unreadable)?;
-                text.take_in(&piece);
+                text.take_in(&shape::Text::from(&piece));
                 said.add((index, Piece::Text), json, &piece);
             }
             (Growing::Text(text), b"citations_delta") => {
@@ -589,7 +589,7 @@ impl Learner {
 impl Recorder for MessagesRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable && self.take_in(json, Until::End).is_none() {
+        if !self.unobservable && self.take_in(json, Until::End).is_err() {
             // An event that is no JSON, or not of this protocol, may hide anything.
             let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.over_bounds |= self.is_over_bounds();
@@ -599,9 +599,9 @@ impl Recorder for MessagesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
         let end = self.take_in(json, until)?;
-        Some((self.progress(Progress::default()), end))
+        Ok((self.progress(Progress::default()), end))
     }
 
     fn turn(&self, _complete: bool) -> Vec<Alternative> {

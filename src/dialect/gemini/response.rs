@@ -15,7 +15,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Until},
+        shape::{Found, Member, Said, Shapes, Text, Unknown, Until},
     },
 };
 
@@ -259,7 +259,7 @@ impl GeminiRecorder {
                     self.bytes += text.raw().len();
                 }
                 let state = state.map(|state| (state, part.anchor(&key, None)));
-                candidate.text(&key, kind, text, state, keeps_text);
+                candidate.text(&key, kind, &Text::from(text), state, keeps_text);
             }
             PartKind::Call => {
                 let span = &bytes[part.span.clone()];
@@ -388,7 +388,7 @@ impl Candidate {
         &mut self,
         key: &HashKey,
         kind: Kind,
-        text: &Str<'_>,
+        text: &Text<'_>,
         state: Option<(Item, Option<Anchor>)>,
         keeps_text: bool,
     ) -> bool {
@@ -539,14 +539,13 @@ fn whole_thought(text: &[u8], state: &Item) -> Bytes {
 }
 
 impl GeminiRecorder {
-    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something; `None` says
-    /// that it has to be read.
+    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something.
     #[inline]
-    fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
+    fn take_in(&mut self, json: &[u8], until: Until) -> Result<(bool, usize), Unknown> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
         let mut changed = false;
         if let Some((index, kind)) = says.filter(|_| !text.is_empty()) {
-            let candidate = self.candidates.get_mut(&index)?;
+            let candidate = self.candidates.get_mut(&index).ok_or(Unknown::Unlike)?;
             let keeps_text = self.whole_thoughts && kind == Kind::Thought;
             if keeps_text {
                 self.bytes += text.raw().len();
@@ -556,7 +555,7 @@ impl GeminiRecorder {
                 self.keep_bounds();
             }
         }
-        Some((changed, end))
+        Ok((changed, end))
     }
 
     #[inline]
@@ -594,7 +593,7 @@ fn member(key: &[u8]) -> Member {
 impl Recorder for GeminiRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if let Some((changed, _)) = self.take_in(json, Until::End) {
+        if let Ok((changed, _)) = self.take_in(json, Until::End) {
             progress.changed = changed;
         } else if !self.unobservable {
             self.said = Said::Nothing;
@@ -615,9 +614,9 @@ impl Recorder for GeminiRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
         let (changed, end) = self.take_in(json, until)?;
-        Some((self.progress(Progress { changed, ..Progress::default() }), end))
+        Ok((self.progress(Progress { changed, ..Progress::default() }), end))
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {
