@@ -17,8 +17,12 @@ use super::shape::Unknown;
 /// How much of a buffer stays allocated between events.
 const KEEP: usize = 1024;
 
-/// How much may stand before the data of an event that is compared with that of the one before it.
+/// How much may stand before the data of an event that is expected again.
 const MAX_HEAD: usize = 128;
+
+/// What stands before a name, and before data, as it is written by nearly all.
+const NAME: &[u8] = b"event: ";
+const DATA: &[u8] = b"data: ";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -95,8 +99,11 @@ pub struct SseSplitter {
     /// Where the data begins in `data`, which may be a whole line.
     data_start: usize,
     has_data: bool,
-    /// What stood before the data of the last event that lay in one chunk.
+    /// What stood before the data of the last event.
     head: Vec<u8>,
+    /// An event as far as it came in earlier chunks, while it has the same before its data, or some of that, and no line
+    /// has ended behind that. Most events come to be known with their last byte; then no line of them is looked at.
+    begun: Vec<u8>,
 }
 
 /// What of the event lies in the chunk at hand and is not copied yet.
@@ -122,6 +129,7 @@ impl SseSplitter {
             data_start: 0,
             has_data: false,
             head: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -145,13 +153,23 @@ impl SseSplitter {
                 self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
             }
         }
-        let mut event = Borrowed::default();
-        if self.is_between() {
-            chunk = self.whole(chunk, sink);
+        loop {
+            if !self.begun.is_empty() {
+                chunk = self.go_on(chunk, sink);
+            }
+            if self.is_between() {
+                chunk = self.whole(chunk, sink);
+            }
             if chunk.is_empty() {
                 return;
             }
+            chunk = self.lines(chunk, sink);
         }
+    }
+
+    /// Reads the next bytes line by line, up to the end of the event at hand. Tells what is left.
+    fn lines<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        let mut event = Borrowed::default();
         loop {
             if self.after_cr
                 && let Some((first, rest)) = chunk.split_first()
@@ -168,6 +186,9 @@ impl SseSplitter {
             let (line, rest) = (&chunk[..len], &chunk[len + 1..]);
             chunk = rest;
             self.line(line, &mut event, &mut |frame| sink.frame(frame));
+            if line.is_empty() && self.is_between() {
+                return chunk;
+            }
         }
         self.hold(chunk, &event, &mut |frame| sink.frame(frame));
         if !self.skipping {
@@ -176,18 +197,23 @@ impl SseSplitter {
                 self.name.extend_from_slice(name);
             }
             if let Some(data) = event.data {
-                self.data.extend_from_slice(data);
+                append(&mut self.data, data);
             }
         }
+        &[]
     }
 
     /// Whether the next byte begins an event.
     fn is_between(&self) -> bool {
-        self.line.is_empty() && self.name.is_empty() && !(self.has_data || self.dropping || self.skipping)
+        self.line.is_empty()
+            && self.name.is_empty()
+            && !(self.has_data || self.dropping || self.skipping)
+            && self.begun.is_empty()
     }
 
     /// Hands on the events with which a chunk begins and that lie in it as a whole, of one line of data and perhaps a name
-    /// before it, as nearly all do. Tells what is left to be read line by line.
+    /// before it, as nearly all do, and keeps what may be the beginning of another one. Tells what is left to be read
+    /// line by line.
     fn whole<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
         if self.after_cr
             && let Some((first, rest)) = chunk.split_first()
@@ -200,26 +226,98 @@ impl SseSplitter {
         while !chunk.is_empty() {
             if !self.head.is_empty()
                 && let Some(data) = chunk.strip_prefix(&*self.head)
-                && let Ok(end) = sink.known(data, self.limit.saturating_sub(self.head.len()))
             {
-                chunk = data.get(end..).unwrap_or_default();
-                continue;
-            }
-            let Some(Whole { head, name, data, rest }) = Whole::of(chunk, self.limit) else { return chunk };
-            sink.frame(Frame::Event { name, data });
-            if *head != *self.head {
-                self.head.clear();
-                if head.len() <= MAX_HEAD {
-                    self.head.extend_from_slice(head);
+                match sink.known(data, self.limit.saturating_sub(self.head.len())) {
+                    Ok(end) => {
+                        chunk = data.get(end..).unwrap_or_default();
+                        continue;
+                    }
+                    Err(Unknown::Begun) => return self.begin(chunk),
+                    Err(Unknown::Unlike) => {}
                 }
             }
-            chunk = rest;
+            match Whole::of(chunk, self.limit) {
+                Ok(Whole { head, name, data, rest }) => {
+                    sink.frame(Frame::Event { name, data });
+                    expect(&mut self.head, &[head]);
+                    chunk = rest;
+                }
+                Err(Some(head)) => {
+                    expect(&mut self.head, &[head]);
+                    return self.begin(chunk);
+                }
+                Err(None) => return self.begin(chunk),
+            }
         }
+        chunk
+    }
+
+    /// Keeps the beginning of an event, if it may be one like the last. Tells what is left to be read line by line.
+    fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let (head, data) = chunk.split_at(chunk.len().min(self.head.len()));
+        let is_expected = !self.head.is_empty() && self.head.starts_with(head);
+        if !is_expected || chunk.len() > self.limit || memchr2(b'\n', b'\r', data).is_some() {
+            return chunk;
+        }
+        append(&mut self.begun, chunk);
+        &[]
+    }
+
+    /// Reads on in an event that has begun in an earlier chunk. Tells what is left of this one.
+    fn go_on<'c>(&mut self, chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        let missing = self.head.get(self.begun.len()..).unwrap_or_default();
+        let (head, data) = chunk.split_at(chunk.len().min(missing.len()));
+        if !missing.starts_with(head) {
+            return self.undo(chunk, sink);
+        }
+        let end = memchr2(b'\n', b'\r', data);
+        let after = match &data[end.unwrap_or(data.len())..] {
+            [] => 0,
+            [b'\n', b'\n', ..] => 2,
+            [b'\r', b'\n', b'\r', b'\n', ..] => 4,
+            _ => return self.undo(chunk, sink),
+        };
+        let (event, rest) = chunk.split_at(head.len() + end.unwrap_or(data.len()) + after);
+        if self.begun.len() + event.len() - after > self.limit {
+            return self.undo(chunk, sink);
+        }
+        append(&mut self.begun, event);
+        if end.is_none() {
+            return rest;
+        }
+        let mut begun = mem::take(&mut self.begun);
+        if sink.known(&begun[self.head.len()..], self.limit - self.head.len()).is_err() {
+            match Whole::of(&begun, self.limit) {
+                Ok(Whole { name, data, .. }) => sink.frame(Frame::Event { name, data }),
+                Err(_) => _ = self.lines(&begun, sink),
+            }
+        }
+        begun.clear();
+        begun.shrink_to(KEEP);
+        self.begun = begun;
+        rest
+    }
+
+    /// Reads line by line what had begun like the event before it. The chunk at hand is left.
+    fn undo<'c>(&mut self, chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        let mut begun = mem::take(&mut self.begun);
+        if begun.is_empty() || begun.len() < self.head.len() {
+            self.lines(&begun, sink);
+            begun.clear();
+        } else {
+            // The line of the data may be long, and is moved.
+            let start = self.head.len() - DATA.len();
+            self.lines(&begun[..start], sink);
+            begun.drain(..start);
+            mem::swap(&mut self.line, &mut begun);
+        }
+        self.begun = begun;
         chunk
     }
 
     /// Hands on what the end of the stream left unterminated, and begins anew.
     pub fn finish(&mut self, frames: &mut dyn FnMut(Frame<'_>)) {
+        self.undo(&[], &mut Blind(&mut *frames));
         let mut event = Borrowed::default();
         if !self.line.is_empty() {
             self.line(b"", &mut event, frames);
@@ -239,7 +337,7 @@ impl SseSplitter {
     /// How many bytes of the unfinished event are kept.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.line.len() + self.name.len() + self.data.len()
+        self.line.len() + self.name.len() + self.data.len() + self.begun.len()
     }
 
     /// Keeps the begun line, of which `part` is next.
@@ -250,7 +348,7 @@ impl SseSplitter {
         if self.skipping || (self.line.is_empty() && part[0] == b':') {
             self.dropping = true;
         } else if self.fits(self.line.len() + part.len(), event) {
-            self.line.extend_from_slice(part);
+            append(&mut self.line, part);
         } else {
             self.dropping = true;
             self.skip(frames);
@@ -302,7 +400,7 @@ impl SseSplitter {
             return;
         }
         let mut line = mem::take(&mut self.line);
-        line.extend_from_slice(rest);
+        append(&mut line, rest);
         match Field::of(&line) {
             Field::Data(start) if !self.has_data => {
                 mem::swap(&mut self.data, &mut line);
@@ -311,8 +409,8 @@ impl SseSplitter {
             }
             Field::Data(start) => {
                 self.own_data(event);
-                self.data.push(b'\n');
-                self.data.extend_from_slice(&line[start..]);
+                append(&mut self.data, b"\n");
+                append(&mut self.data, &line[start..]);
             }
             Field::Name(start) => {
                 event.name = None;
@@ -333,8 +431,8 @@ impl SseSplitter {
     fn push_data<'c>(&mut self, value: &'c [u8], event: &mut Borrowed<'c>) {
         if self.has_data {
             self.own_data(event);
-            self.data.push(b'\n');
-            self.data.extend_from_slice(value);
+            append(&mut self.data, b"\n");
+            append(&mut self.data, value);
         } else {
             self.has_data = true;
             event.data = Some(value);
@@ -343,7 +441,7 @@ impl SseSplitter {
 
     fn own_data(&mut self, event: &mut Borrowed<'_>) {
         if let Some(data) = event.data.take() {
-            self.data.extend_from_slice(data);
+            append(&mut self.data, data);
         }
     }
 
@@ -354,6 +452,12 @@ impl SseSplitter {
                 name: event.name.unwrap_or(&self.name),
                 data: event.data.unwrap_or(&self.data[self.data_start..]),
             });
+            let name = event.name.unwrap_or(&self.name);
+            if name.is_empty() {
+                expect(&mut self.head, &[DATA]);
+            } else if !self.after_cr {
+                expect(&mut self.head, &[NAME, name, b"\n", DATA]);
+            }
         }
         self.skipping = false;
         self.clear();
@@ -403,27 +507,46 @@ struct Whole<'c> {
 }
 
 impl<'c> Whole<'c> {
-    /// The event with which a chunk begins.
+    /// The event with which a chunk begins; or what stands there before the data.
     #[inline]
-    fn of(chunk: &'c [u8], limit: usize) -> Option<Self> {
+    fn of(chunk: &'c [u8], limit: usize) -> Result<Self, Option<&'c [u8]>> {
         let (mut name, mut rest) = (&chunk[..0], chunk);
-        if let Some(value) = rest.strip_prefix(b"event: ") {
-            let (line, after) = line(value)?;
-            if line.len() + b"event: ".len() > limit {
-                return None;
+        if let Some(value) = rest.strip_prefix(NAME) {
+            let (line, after) = line(value).ok_or(None)?;
+            if line.len() + NAME.len() > limit {
+                return Err(None);
             }
             (name, rest) = (line, after);
         }
-        let value = rest.strip_prefix(b"data: ")?;
+        let value = rest.strip_prefix(DATA).ok_or(None)?;
         let head = &chunk[..chunk.len() - value.len()];
-        let (data, rest) = line(value)?;
+        let (data, rest) = line(value).ok_or(Some(head))?;
         let rest = match rest {
             [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => rest,
-            _ => return None,
+            _ => return Err(Some(head)),
         };
-        let fits = name.len().saturating_add(data.len()).saturating_add(b"data: ".len()) <= limit;
-        fits.then_some(Self { head, name, data, rest })
+        let fits = name.len().saturating_add(data.len()).saturating_add(DATA.len()) <= limit;
+        if fits { Ok(Self { head, name, data, rest }) } else { Err(None) }
     }
+}
+
+/// Takes in what stands before the data of an event, in pieces.
+fn expect(head: &mut Vec<u8>, pieces: &[&[u8]]) {
+    let rest = pieces.iter().try_fold(&head[..], |rest, piece| rest.strip_prefix(*piece));
+    if rest.is_none_or(|rest| !rest.is_empty()) {
+        head.clear();
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= MAX_HEAD {
+            pieces.iter().for_each(|piece| head.extend_from_slice(piece));
+        }
+    }
+}
+
+/// Takes in more of what is not whole. A large buffer grows by an eighth, so that it holds little more than that.
+pub(super) fn append(buffer: &mut Vec<u8>, part: &[u8]) {
+    if buffer.capacity() - buffer.len() < part.len() {
+        buffer.reserve_exact(part.len().max(buffer.len().min(KEEP)).max(buffer.len() / 8));
+    }
+    buffer.extend_from_slice(part);
 }
 
 /// A line that LF or CRLF ends, and what follows that.
@@ -620,12 +743,16 @@ mod tests {
         for _ in 0..1000 {
             splitter.feed(&[b'x'; 1024], &mut |_| {});
         }
-        let held = splitter.line.capacity() + splitter.data.capacity();
+        let capacity = |splitter: &SseSplitter| {
+            let buffers = [&splitter.line, &splitter.data, &splitter.name, &splitter.begun];
+            buffers.map(Vec::capacity).iter().sum::<usize>()
+        };
+        let held = capacity(&splitter);
+        assert!(held <= splitter.buffered() + splitter.buffered() / 8 + KEEP);
         splitter.feed(b"\r\n", &mut |_| {});
-        assert!(splitter.line.capacity() + splitter.data.capacity() <= held, "the line is moved");
+        assert!(capacity(&splitter) <= held + KEEP, "the line is moved");
         splitter.feed(b"\r\n", &mut |_| {});
-        let held = [&splitter.line, &splitter.data, &splitter.name].map(Vec::capacity);
-        assert!(held.iter().sum::<usize>() <= 8 * 1024);
+        assert!(capacity(&splitter) <= 8 * KEEP);
         assert_eq!(splitter.buffered(), 0);
     }
 
