@@ -200,7 +200,7 @@ fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, end
     match watching {
         Watching::Nothing => None,
         Watching::Observer(observer) => {
-            let commit = match next {
+            let mut commit = match next {
                 Some(Ok(frame)) => match frame.data_ref() {
                     Some(data) => observer.feed(data),
                     // Trailers come last.
@@ -211,7 +211,10 @@ fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, end
             };
             // A caller that asks whether this was the last frame does not poll again. What the end of the
             // body brings contains all that came before.
-            if ended { observer.finish().or(commit) } else { commit }
+            if ended && let Some(last) = observer.finish() {
+                commit = Some(last);
+            }
+            commit
         }
         Watching::Classifier(classifier) => {
             if let Some(Ok(frame)) = next

@@ -50,6 +50,8 @@ pub struct Shape {
     holes: Vec<Hole>,
     /// Those of them that do.
     open: Vec<Open>,
+    /// How long a value of this shape is at least.
+    least: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +85,7 @@ enum HoleKind {
 /// Why bytes are not known to begin with a value of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unknown {
-    /// They may be once there are more of them. No line ends in them.
+    /// They may be once there are more of them.
     Begun,
     Unlike,
 }
@@ -112,10 +114,11 @@ impl Shape {
         }
         builder.space();
         builder.copy(json.len())?;
-        let Builder { mut literal, mut holes, .. } = builder;
+        let Builder { mut literal, still, mut holes, .. } = builder;
         literal.shrink_to_fit();
         holes.shrink_to_fit();
-        let mut shape = Self { literal, open: Vec::with_capacity(holes.len()), holes };
+        let least = literal.len() - still;
+        let mut shape = Self { literal, open: Vec::with_capacity(holes.len()), holes, least };
         shape.note_open();
         Some(shape)
     }
@@ -298,8 +301,8 @@ fn string<'j>(
     }
     match Cursor::at(json, start).string() {
         Ok((text, span)) if is_utf8(text.raw()) => Ok((text, span.end)),
-        Err(_) if memchr2(b'\n', b'\r', &json[start..]).is_none() => Err(Unknown::Begun),
-        _ => Err(Unknown::Unlike),
+        Ok(_) => Err(Unknown::Unlike),
+        Err(_) => Err(Unknown::Begun),
     }
 }
 
@@ -318,12 +321,9 @@ fn unescape(rest: &[u8]) -> Result<([u8; 4], usize, usize), Unknown> {
     match letter {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
         b'u' => {
-            let digits = &rest[1..rest.len().min(5)];
+            let digits = rest.get(1..5).ok_or(Unknown::Begun)?;
             if !digits.iter().all(u8::is_ascii_hexdigit) {
                 return Err(Unknown::Unlike);
-            }
-            if digits.len() < 4 {
-                return Err(Unknown::Begun);
             }
         }
         _ => return Err(Unknown::Unlike),
@@ -576,7 +576,8 @@ impl<A: Copy> Shapes<A> {
         let mut unknown = Unknown::Unlike;
         let mut found = None;
         for (at, (shape, _)) in self.held.iter().enumerate() {
-            match shape.follow(json, &mut fill).and_then(|end| until.behind(json, end)) {
+            let end = if json.len() < shape.least { Err(Unknown::Begun) } else { shape.follow(json, &mut fill) };
+            match end.and_then(|end| until.behind(json, end)) {
                 Ok(end) => {
                     found = Some((at, end));
                     break;
@@ -587,7 +588,7 @@ impl<A: Copy> Shapes<A> {
         }
         let (at, end) = match found {
             Some(found) => found,
-            None if unknown == Unknown::Begun => return Err(unknown),
+            None if unknown == Unknown::Begun && until != Until::End => return Err(unknown),
             None => differ(&mut self.held, json, until, &mut fill)?,
         };
         if at > 0 {

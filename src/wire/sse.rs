@@ -256,7 +256,7 @@ impl SseSplitter {
     fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
         let (head, data) = chunk.split_at(chunk.len().min(self.head.len()));
         let is_expected = !self.head.is_empty() && self.head.starts_with(head);
-        if !is_expected || chunk.len() > self.limit || memchr2(b'\n', b'\r', data).is_some() {
+        if !is_expected || chunk.len() > self.limit || line_end(data).is_some() {
             return chunk;
         }
         append(&mut self.begun, chunk);
@@ -270,7 +270,7 @@ impl SseSplitter {
         if !missing.starts_with(head) {
             return self.undo(chunk, sink);
         }
-        let end = memchr2(b'\n', b'\r', data);
+        let end = line_end(data);
         let after = match &data[end.unwrap_or(data.len())..] {
             [] => 0,
             [b'\n', b'\n', ..] => 2,
@@ -547,6 +547,15 @@ pub(super) fn append(buffer: &mut Vec<u8>, part: &[u8]) {
         buffer.reserve_exact(part.len().max(buffer.len().min(KEEP)).max(buffer.len() / 8));
     }
     buffer.extend_from_slice(part);
+}
+
+/// Where the line at hand ends. A few bytes are looked at one by one.
+#[inline]
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    if bytes.len() < 16 {
+        return bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+    }
+    memchr2(b'\n', b'\r', bytes)
 }
 
 /// A line that LF or CRLF ends, and what follows that.
