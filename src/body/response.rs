@@ -150,22 +150,17 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             return Poll::Ready(this.error.take().map(Err));
         }
         let Poll::Ready(next) = &polled else { return Poll::Pending };
+        // Most frames lead to nothing.
+        if let (Watching::Observer(observer), Some(Ok(frame))) = (&mut *this.watching, next)
+            && let Some(data) = frame.data_ref()
+            && !observer.read(data)
+            && !ended
+        {
+            return polled;
+        }
         let Some(commit) = watch(this.watching, next, ended) else { return polled };
         let Poll::Ready(next) = polled else { return Poll::Pending };
-        let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
-        let mut committing = commit.run();
-        if Pin::new(&mut committing).poll(cx).is_ready() {
-            return Poll::Ready(next);
-        }
-        if is_break {
-            // A break is passed on at once; what it leaves behind goes its own way.
-            committing.into_background();
-            return Poll::Ready(next);
-        }
-        let mut timer = Timer::new(*this.commit_wait);
-        let over = timer.poll(cx).is_ready();
-        *this.waiting = Some(Box::new(Waiting { next, committing, timer }));
-        if over { Poll::Ready(release(this.waiting, false)) } else { Poll::Pending }
+        hold_back(commit, next, this.waiting, *this.commit_wait, cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -185,6 +180,31 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
     }
 }
 
+/// Runs a commit, and passes on what leads to it: at once if that is done.
+#[cold]
+fn hold_back<E>(
+    commit: Commit,
+    next: Option<Result<Frame<Bytes>, E>>,
+    waiting: &mut Option<Box<Waiting<E>>>,
+    commit_wait: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, E>>> {
+    let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
+    let mut committing = commit.run();
+    if Pin::new(&mut committing).poll(cx).is_ready() {
+        return Poll::Ready(next);
+    }
+    if is_break {
+        // A break is passed on at once; what it leaves behind goes its own way.
+        committing.into_background();
+        return Poll::Ready(next);
+    }
+    let mut timer = Timer::new(commit_wait);
+    let over = timer.poll(cx).is_ready();
+    *waiting = Some(Box::new(Waiting { next, committing, timer }));
+    if over { Poll::Ready(release(waiting, false)) } else { Poll::Pending }
+}
+
 /// Passes on what waited. A commit that is not done goes on in the background.
 fn release<E>(waiting: &mut Option<Box<Waiting<E>>>, done: bool) -> Option<Result<Frame<Bytes>, E>> {
     let waiting = *waiting.take()?;
@@ -195,14 +215,14 @@ fn release<E>(waiting: &mut Option<Box<Waiting<E>>>, done: bool) -> Option<Resul
     waiting.next
 }
 
-/// Shows what the inner body gave to whoever watches.
+/// Shows what the inner body gave to whoever watches. An observer has read its data.
 fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, ended: bool) -> Option<Commit> {
     match watching {
         Watching::Nothing => None,
         Watching::Observer(observer) => {
             let mut commit = match next {
                 Some(Ok(frame)) => match frame.data_ref() {
-                    Some(data) => observer.feed(data),
+                    Some(_) => observer.commit(),
                     // Trailers come last.
                     None => observer.finish(),
                 },

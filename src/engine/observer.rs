@@ -140,6 +140,11 @@ impl Observer {
 
     /// Takes in a piece of the body. A commit that it gives is to be run before the piece is passed on.
     pub fn feed(&mut self, piece: &[u8]) -> Option<Commit> {
+        if self.read(piece) { self.commit() } else { None }
+    }
+
+    /// Takes in a piece of the body, and tells whether there is something to [`commit`](Self::commit).
+    pub(crate) fn read(&mut self, piece: &[u8]) -> bool {
         if let Framing::Unknown = self.framing {
             self.recognise(piece);
         }
@@ -165,7 +170,11 @@ impl Observer {
         if reader.over {
             self.framing = Framing::Off;
         }
-        reader.commit()
+        reader.change.is_some()
+    }
+
+    pub(crate) fn commit(&mut self) -> Option<Commit> {
+        self.reader.commit()
     }
 
     /// Takes in one event of a stream that was cut into events before: the data of a server-sent event, or an element
@@ -366,7 +375,6 @@ impl Reader {
     }
 
     /// What is to be run now.
-    #[inline]
     fn commit(&mut self) -> Option<Commit> {
         let change = self.change.take()?;
         let (shared, name) = (&self.shared, self.dialect.name());

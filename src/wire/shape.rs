@@ -133,48 +133,33 @@ impl Shape {
     /// The text in the value of this shape with which these bytes begin, and where that value ends.
     #[must_use]
     pub fn find_first<'j>(&self, json: &'j [u8]) -> Option<(Str<'j>, usize)> {
-        let mut text = Str::empty();
-        let mut find = |kind, pos| match kind {
-            HoleKind::Text => string(json, pos, None).map(|(found, end)| {
-                text = found;
-                end
-            }),
-            kind => fill(json, pos, kind),
-        };
-        let end = self.follow(json, &mut find).or_else(|_| self.differ(json, &mut find).map(|(end, _)| end));
-        end.ok().map(|end| (text, end))
+        let mut heard = Heard::default();
+        let end = self.follow(json, &mut heard).or_else(|_| self.differ(json, &mut heard).map(|(end, _)| end));
+        end.ok().map(|end| (heard.written(json), end))
     }
 
-    /// Where the value ends with which these bytes begin, if it differs from that which was read where others did.
-    #[inline]
-    fn follow(
-        &self,
-        json: &[u8],
-        fill: &mut impl FnMut(HoleKind, usize) -> Result<usize, Unknown>,
-    ) -> Result<usize, Unknown> {
+    /// Where the value ends with which these bytes begin, if it differs from the one that was read where others did.
+    #[inline(always)]
+    fn follow(&self, json: &[u8], heard: &mut Heard) -> Result<usize, Unknown> {
         let (mut pos, mut from) = (0, 0);
         for hole in &self.open {
             let at = usize::from(hole.at);
             pos = behind(json, pos, &self.literal[from..at])?;
             from = at;
-            pos = fill(hole.kind, pos)?;
+            pos = fill(json, pos, hole.kind, heard)?;
         }
         behind(json, pos, &self.literal[from..])
     }
 
     /// Like [`follow`](Self::follow), also where values differ that did not so far: tells which, one bit for each.
     #[cold]
-    fn differ(
-        &self,
-        json: &[u8],
-        fill: &mut dyn FnMut(HoleKind, usize) -> Result<usize, Unknown>,
-    ) -> Result<(usize, u32), Unknown> {
+    fn differ(&self, json: &[u8], heard: &mut Heard) -> Result<(usize, u32), Unknown> {
         let (mut pos, mut from, mut which) = (0, 0, 0);
         for (index, hole) in self.holes.iter().enumerate() {
             let at = usize::from(hole.at);
             pos = behind(json, pos, &self.literal[from..at])?;
             from = at + usize::from(hole.len);
-            let end = fill(hole.kind, pos)?;
+            let end = fill(json, pos, hole.kind, heard)?;
             if !hole.is_open && json[pos..end] != self.literal[at..from] {
                 which |= 1 << index;
             }
@@ -208,19 +193,26 @@ impl Shape {
 /// The place behind these bytes, if they stand here.
 #[inline]
 fn behind(json: &[u8], pos: usize, literal: &[u8]) -> Result<usize, Unknown> {
-    let rest = json.get(pos..).ok_or(Unknown::Unlike)?;
-    match rest.get(..literal.len()) {
+    match json.get(pos..pos + literal.len()) {
         Some(bytes) if bytes == literal => Ok(pos + literal.len()),
-        None if literal.starts_with(rest) => Err(Unknown::Begun),
-        _ => Err(Unknown::Unlike),
+        Some(_) => Err(Unknown::Unlike),
+        None => Err(unlike(json, pos, literal)),
     }
+}
+
+/// Why these bytes do not stand here, where there are not as many.
+#[cold]
+fn unlike(json: &[u8], pos: usize, literal: &[u8]) -> Unknown {
+    let is_begun = json.get(pos..).is_some_and(|rest| literal.starts_with(rest));
+    if is_begun { Unknown::Begun } else { Unknown::Unlike }
 }
 
 /// The end of a value of this kind that stands here.
 #[inline]
-fn fill(json: &[u8], pos: usize, kind: HoleKind) -> Result<usize, Unknown> {
+fn fill(json: &[u8], pos: usize, kind: HoleKind, heard: &mut Heard) -> Result<usize, Unknown> {
     match kind {
-        HoleKind::Text | HoleKind::String => string(json, pos, None).map(|(_, end)| end),
+        HoleKind::Text => hear(json, pos, heard),
+        HoleKind::String => skip(json, pos),
         HoleKind::Digits => digits(json, pos),
         HoleKind::Space => Ok(spaces(json, pos)),
     }
@@ -235,31 +227,71 @@ const BLOCKS: usize = 24;
 /// What a string of so many blocks stands for. A block ends with an escape, if there is one in it.
 const PLAIN: usize = BLOCKS * (BLOCK + 3);
 
-/// The valid string that stands here, and its end. What it stands for is written to `plain`, and how long that is to the
-/// number behind it: none if the string is a long one.
+/// The text that was found last.
+struct Heard {
+    /// Where it stands, without its quotes.
+    span: Range<usize>,
+    escaped: bool,
+    /// What it stands for, and how long that is; none if it is a long one.
+    plain: [u8; PLAIN],
+    length: Option<usize>,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { span: 0..0, escaped: false, plain: [0; PLAIN], length: None }
+    }
+}
+
+impl Heard {
+    #[inline]
+    fn written<'j>(&self, json: &'j [u8]) -> Str<'j> {
+        Str::new(json.get(self.span.clone()).unwrap_or_default(), self.escaped)
+    }
+
+    #[inline]
+    fn plain(&self) -> Option<&[u8]> {
+        self.plain.get(..self.length?)
+    }
+
+    /// Writes what stands here from this place on. More of it than counts may be written.
+    #[inline]
+    fn put<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        if let Some(room) = self.plain.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *room = bytes;
+        }
+    }
+}
+
+/// The end of the valid string that stands here, which is the text.
+#[inline(never)]
+fn hear(json: &[u8], start: usize, heard: &mut Heard) -> Result<usize, Unknown> {
+    string(json, start, Some(heard))
+}
+
+/// The end of the valid string that stands here.
+#[inline(never)]
+fn skip(json: &[u8], start: usize) -> Result<usize, Unknown> {
+    string(json, start, None)
+}
+
+/// The end of the valid string that stands here.
 ///
 /// Of a short string, the escapes are looked at one by one. For long ones it is worth to make no branch at each of them.
-#[inline]
-fn string<'j>(
-    json: &'j [u8],
-    start: usize,
-    mut plain: Option<(&mut [u8; PLAIN], &mut Option<usize>)>,
-) -> Result<(Str<'j>, usize), Unknown> {
+#[inline(always)]
+fn string(json: &[u8], start: usize, mut heard: Option<&mut Heard>) -> Result<usize, Unknown> {
     match json.get(start) {
         Some(b'"') => {}
         Some(_) => return Err(Unknown::Unlike),
         None => return Err(Unknown::Begun),
-    }
-    if let Some((_, length)) = &mut plain {
-        **length = None;
     }
     let (mut pos, mut filled, mut escaped) = (start + 1, 0, false);
     let mut seen = u8x16::splat(0);
     for _ in 0..BLOCKS {
         let rest = json.get(pos..).unwrap_or_default();
         let block = rest.first_chunk::<BLOCK>().copied().unwrap_or_else(|| last(rest));
-        if let Some(room) = plain.as_mut().and_then(|(plain, _)| plain.get_mut(filled..)?.first_chunk_mut()) {
-            *room = block;
+        if let Some(heard) = &mut heard {
+            heard.put(filled, block);
         }
         let bytes = u8x16::new(block);
         seen |= bytes;
@@ -277,19 +309,18 @@ fn string<'j>(
         filled += before;
         match rest.get(before..) {
             Some([b'"', ..]) => {
-                let raw = &json[start + 1..pos];
-                if seen.to_bitmask() != 0 && !is_utf8(raw) {
+                if seen.to_bitmask() != 0 && !is_utf8(&json[start + 1..pos]) {
                     return Err(Unknown::Unlike);
                 }
-                if let Some((_, length)) = plain {
-                    *length = Some(filled);
+                if let Some(heard) = heard {
+                    (heard.span, heard.escaped, heard.length) = (start + 1..pos, escaped, Some(filled));
                 }
-                return Ok((Str::new(raw, escaped), pos + 1));
+                return Ok(pos + 1);
             }
             Some([b'\\', escape @ ..]) => {
                 let (character, length, written) = unescape(escape)?;
-                if let Some(room) = plain.as_mut().and_then(|(plain, _)| plain.get_mut(filled..)?.first_chunk_mut()) {
-                    *room = character;
+                if let Some(heard) = &mut heard {
+                    heard.put(filled, character);
                 }
                 filled += length;
                 pos += 1 + written;
@@ -300,7 +331,12 @@ fn string<'j>(
         }
     }
     match Cursor::at(json, start).string() {
-        Ok((text, span)) if is_utf8(text.raw()) => Ok((text, span.end)),
+        Ok((text, span)) if is_utf8(text.raw()) => {
+            if let Some(heard) = heard {
+                (heard.span, heard.escaped, heard.length) = (span.start + 1..span.end - 1, text.is_escaped(), None);
+            }
+            Ok(span.end)
+        }
         Ok(_) => Err(Unknown::Unlike),
         Err(_) => Err(Unknown::Begun),
     }
@@ -467,12 +503,10 @@ pub(crate) enum Member {
 }
 
 /// The shapes that the events of one stream had lately, and what an event of each of them says.
-#[derive(Debug)]
 pub(crate) struct Shapes<A> {
     /// The one that was met last stands first.
     held: Vec<(Shape, Option<A>)>,
-    /// The text that was found last.
-    plain: [u8; PLAIN],
+    heard: Heard,
     /// How many events are not learned after a shape that was learned in vain.
     pause: u8,
     /// How many of them are still to come.
@@ -555,29 +589,22 @@ const MAX_PAUSE: u8 = 64;
 
 impl<A> Default for Shapes<A> {
     fn default() -> Self {
-        Self { held: Vec::new(), plain: [0; PLAIN], pause: 0, paused: 0 }
+        Self { held: Vec::new(), heard: Heard::default(), pause: 0, paused: 0 }
     }
 }
 
 impl<A: Copy> Shapes<A> {
     /// What an event says, and its text, if it is like one that was learned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'a>(&'a mut self, json: &'a [u8], until: Until) -> Result<Found<'a, A>, Unknown> {
-        let (mut written, mut length) = (Str::empty(), None);
-        let plain = &mut self.plain;
-        let mut fill = |kind, pos| match kind {
-            HoleKind::Text => {
-                let (text, end) = string(json, pos, Some((plain, &mut length)))?;
-                written = text;
-                Ok(end)
-            }
-            kind => fill(json, pos, kind),
-        };
         let mut unknown = Unknown::Unlike;
         let mut found = None;
         for (at, (shape, _)) in self.held.iter().enumerate() {
-            let end = if json.len() < shape.least { Err(Unknown::Begun) } else { shape.follow(json, &mut fill) };
-            match end.and_then(|end| until.behind(json, end)) {
+            if json.len() < shape.least {
+                unknown = Unknown::Begun;
+                continue;
+            }
+            match shape.follow(json, &mut self.heard).and_then(|end| until.behind(json, end)) {
                 Ok(end) => {
                     found = Some((at, end));
                     break;
@@ -589,15 +616,33 @@ impl<A: Copy> Shapes<A> {
         let (at, end) = match found {
             Some(found) => found,
             None if unknown == Unknown::Begun && until != Until::End => return Err(unknown),
-            None => differ(&mut self.held, json, until, &mut fill)?,
+            None => self.differ(json, until)?,
         };
         if at > 0 {
             self.held.swap(0, at);
         }
         (self.pause, self.paused) = (0, 0);
         let (_, says) = self.held.first().ok_or(Unknown::Unlike)?;
-        let plain = length.and_then(|length| self.plain.get(..length));
-        Ok(Found { says: *says, text: Text { written, plain }, end })
+        let text = Text { written: self.heard.written(json), plain: self.heard.plain() };
+        Ok(Found { says: *says, text, end })
+    }
+
+    /// Looks for a shape of which this event differs where none did so far.
+    #[cold]
+    fn differ(&mut self, json: &[u8], until: Until) -> Result<(usize, usize), Unknown> {
+        let mut unknown = Unknown::Unlike;
+        for (at, (shape, _)) in self.held.iter_mut().enumerate() {
+            let found = shape.differ(json, &mut self.heard);
+            match found.and_then(|(end, which)| Ok((until.behind(json, end)?, which))) {
+                Ok((end, which)) => {
+                    shape.open(which);
+                    return Ok((at, end));
+                }
+                Err(Unknown::Begun) => unknown = Unknown::Begun,
+                Err(Unknown::Unlike) => {}
+            }
+        }
+        Err(unknown)
     }
 
     /// Learns an event that was read in full and like none.
@@ -627,28 +672,6 @@ impl<A: Copy> Shapes<A> {
     pub(crate) fn clear(&mut self) {
         self.held = Vec::new();
     }
-}
-
-/// Looks for a shape of which this event differs where none did so far.
-#[cold]
-fn differ<A>(
-    held: &mut [(Shape, Option<A>)],
-    json: &[u8],
-    until: Until,
-    fill: &mut dyn FnMut(HoleKind, usize) -> Result<usize, Unknown>,
-) -> Result<(usize, usize), Unknown> {
-    let mut unknown = Unknown::Unlike;
-    for (at, (shape, _)) in held.iter_mut().enumerate() {
-        match shape.differ(json, fill).and_then(|(end, which)| Ok((until.behind(json, end)?, which))) {
-            Ok((end, which)) => {
-                shape.open(which);
-                return Ok((at, end));
-            }
-            Err(Unknown::Begun) => unknown = Unknown::Begun,
-            Err(Unknown::Unlike) => {}
-        }
-    }
-    Err(unknown)
 }
 
 /// The spans of the members that mean nothing.

@@ -83,6 +83,8 @@ impl fmt::Debug for Frame<'_> {
 /// ```
 pub struct SseSplitter {
     limit: usize,
+    /// The next byte begins an event.
+    is_between: bool,
     /// How many bytes of a byte-order mark have been seen; `None` once it can come no more.
     mark: Option<usize>,
     /// The line at hand, as far as it came in earlier chunks.
@@ -119,6 +121,7 @@ impl SseSplitter {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            is_between: false,
             mark: Some(0),
             line: Vec::new(),
             dropping: false,
@@ -141,9 +144,23 @@ impl SseSplitter {
     /// Reads the next bytes of the stream for one who may know an event before its end was looked for.
     pub(crate) fn feed_to(&mut self, chunk: &[u8], sink: &mut impl Sink) {
         let mut chunk = chunk;
+        if !self.is_between {
+            chunk = self.resume(chunk, sink);
+        }
+        while !chunk.is_empty() {
+            chunk = self.whole(chunk, sink);
+            if !chunk.is_empty() {
+                chunk = self.lines(chunk, sink);
+            }
+        }
+    }
+
+    /// Reads on up to the end of the event at hand. Tells what is left.
+    #[inline(never)]
+    fn resume<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
         while let Some(seen) = self.mark {
             let Some((first, rest)) = chunk.split_first() else {
-                return;
+                return chunk;
             };
             if BYTE_ORDER_MARK.get(seen) == Some(first) {
                 chunk = rest;
@@ -153,18 +170,11 @@ impl SseSplitter {
                 self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
             }
         }
-        loop {
-            if !self.begun.is_empty() {
-                chunk = self.go_on(chunk, sink);
-            }
-            if self.is_between() {
-                chunk = self.whole(chunk, sink);
-            }
-            if chunk.is_empty() {
-                return;
-            }
-            chunk = self.lines(chunk, sink);
+        if !self.begun.is_empty() {
+            chunk = self.go_on(chunk, sink);
         }
+        self.is_between = self.has_nothing();
+        if self.is_between { chunk } else { self.lines(chunk, sink) }
     }
 
     /// Reads the next bytes line by line, up to the end of the event at hand. Tells what is left.
@@ -186,7 +196,8 @@ impl SseSplitter {
             let (line, rest) = (&chunk[..len], &chunk[len + 1..]);
             chunk = rest;
             self.line(line, &mut event, &mut |frame| sink.frame(frame));
-            if line.is_empty() && self.is_between() {
+            if line.is_empty() && self.has_nothing() {
+                self.is_between = true;
                 return chunk;
             }
         }
@@ -200,11 +211,12 @@ impl SseSplitter {
                 append(&mut self.data, data);
             }
         }
+        self.is_between = self.has_nothing();
         &[]
     }
 
-    /// Whether the next byte begins an event.
-    fn is_between(&self) -> bool {
+    /// Whether there is nothing of an event.
+    fn has_nothing(&self) -> bool {
         self.line.is_empty()
             && self.name.is_empty()
             && !(self.has_data || self.dropping || self.skipping)
@@ -260,6 +272,7 @@ impl SseSplitter {
             return chunk;
         }
         append(&mut self.begun, chunk);
+        self.is_between = false;
         &[]
     }
 
