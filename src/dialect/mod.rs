@@ -22,11 +22,7 @@ pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload
 use crate::{
     ledger::{Alternative, Anchor, Kind, few::Few},
     scope::HashKey,
-    wire::{
-        canonical::Defaults,
-        patch::Framed,
-        shape::{Unknown, Until},
-    },
+    wire::{canonical::Defaults, patch::Framed, shape::Until},
 };
 
 /// What a watched request asks for.
@@ -332,8 +328,8 @@ pub(crate) trait Recorder: Send + Sync {
     fn event(&mut self, json: &[u8]) -> Progress;
 
     /// Takes in the event with which these bytes begin if it is known from earlier ones what it says, and tells where it
-    /// ends. Otherwise nothing was taken in.
-    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown>;
+    /// ends. `None` says that nothing was taken in, and that it has to be read.
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)>;
 
     /// What was seen so far, in the order of the provider's indexes. `complete` says that the
     /// response came to its end; otherwise what may be partial is left out.
@@ -512,13 +508,13 @@ mod tests {
                     let line = [&json[..], b"\n\n", b"{}"].concat();
                     // Of what is not whole, nothing is taken in.
                     let begun = &line[..cut.index(json.len() + 2)];
-                    prop_assert!(learns.again(begun, Until::BlankLine(usize::MAX)).is_err());
+                    prop_assert!(learns.again(begun, Until::BlankLine(usize::MAX)).is_none());
                     match learns.again(&line, Until::BlankLine(usize::MAX)) {
-                        Ok((progress, end)) => {
+                        Some((progress, end)) => {
                             prop_assert_eq!(end, json.len() + 2);
                             prop_assert_eq!(progress, read);
                         }
-                        Err(_) => prop_assert_eq!(learns.event(&json), read, "{}", String::from_utf8_lossy(&json)),
+                        None => prop_assert_eq!(learns.event(&json), read, "{}", String::from_utf8_lossy(&json)),
                     }
                     for complete in [false, true] {
                         prop_assert_eq!(learns.turn(complete), reads.turn(complete));
@@ -540,13 +536,13 @@ mod tests {
                     let event = event.replace('~', &" ".repeat(time % 3));
                     let line = event.clone() + "\r\n\r\n";
                     match recorder.again(line.as_bytes(), Until::BlankLine(event.len())) {
-                        Ok((_, end)) => {
+                        Some((_, end)) => {
                             assert_eq!(end, line.len());
                             known += 1;
                         }
-                        Err(_) => _ = recorder.event(event.as_bytes()),
+                        None => _ = recorder.event(event.as_bytes()),
                     }
-                    assert!(recorder.again(line.as_bytes(), Until::BlankLine(event.len() - 1)).is_err());
+                    assert!(recorder.again(line.as_bytes(), Until::BlankLine(event.len() - 1)).is_none());
                 }
             }
             assert!(known >= 3, "{model} {which}: {known}");

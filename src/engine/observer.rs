@@ -16,7 +16,7 @@ use crate::{
     scope::Scope,
     wire::{
         json::Cursor,
-        shape::{Unknown, Until},
+        shape::Until,
         sse::{Frame, Sink, SseSplitter},
         stream::{Element, JsonSplitter},
     },
@@ -279,10 +279,10 @@ impl Reader {
 
     /// Takes in an event that is known from earlier ones, and tells where the next one begins.
     #[inline]
-    fn known(&mut self, data: &[u8], most: usize) -> Result<usize, Unknown> {
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
         // What comes after the end is read.
         if self.over || self.ended {
-            return Err(Unknown::Unlike);
+            return None;
         }
         let (progress, next) = self.recorder.again(data, Until::BlankLine(most))?;
         if progress.unobservable || progress.ended || progress.bound {
@@ -290,7 +290,7 @@ impl Reader {
         } else {
             self.unstored |= progress.changed;
         }
-        Ok(next)
+        Some(next)
     }
 
     /// Acts on what an event brought.
@@ -425,9 +425,9 @@ impl Sink for Events<'_> {
     }
 
     #[inline]
-    fn known(&mut self, data: &[u8], most: usize) -> Result<usize, Unknown> {
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
         if *self.read_ahead != ReadAhead::No {
-            return Err(Unknown::Unlike);
+            return None;
         }
         self.reader.known(data, most)
     }

@@ -82,14 +82,6 @@ enum HoleKind {
     Space,
 }
 
-/// Why bytes are not known to begin with a value of a shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unknown {
-    /// They may be once there are more of them.
-    Begun,
-    Unlike,
-}
-
 impl Shape {
     /// The shape of `json`, which must have been read in full. `text` is the span, with the quotes, of the string in it
     /// that is looked for. The strings and numbers in `free`, which are spans of whole values in ascending order, may be any.
@@ -134,13 +126,13 @@ impl Shape {
     #[must_use]
     pub fn find_first<'j>(&self, json: &'j [u8]) -> Option<(Str<'j>, usize)> {
         let mut heard = Heard::default();
-        let end = self.follow(json, &mut heard).or_else(|_| self.differ(json, &mut heard).map(|(end, _)| end));
-        end.ok().map(|end| (heard.written(json), end))
+        let end = self.follow(json, &mut heard).or_else(|| Some(self.differ(json, &mut heard)?.0))?;
+        Some((heard.written(json), end))
     }
 
     /// Where the value ends with which these bytes begin, if it differs from the one that was read where others did.
     #[inline(always)]
-    fn follow(&self, json: &[u8], heard: &mut Heard) -> Result<usize, Unknown> {
+    fn follow(&self, json: &[u8], heard: &mut Heard) -> Option<usize> {
         let (mut pos, mut from) = (0, 0);
         for hole in &self.open {
             let at = usize::from(hole.at);
@@ -153,7 +145,7 @@ impl Shape {
 
     /// Like [`follow`](Self::follow), also where values differ that did not so far: tells which, one bit for each.
     #[cold]
-    fn differ(&self, json: &[u8], heard: &mut Heard) -> Result<(usize, u32), Unknown> {
+    fn differ(&self, json: &[u8], heard: &mut Heard) -> Option<(usize, u32)> {
         let (mut pos, mut from, mut which) = (0, 0, 0);
         for (index, hole) in self.holes.iter().enumerate() {
             let at = usize::from(hole.at);
@@ -165,7 +157,7 @@ impl Shape {
             }
             pos = end;
         }
-        Ok((behind(json, pos, &self.literal[from..])?, which))
+        Some((behind(json, pos, &self.literal[from..])?, which))
     }
 
     /// Takes in which values differ.
@@ -192,29 +184,18 @@ impl Shape {
 
 /// The place behind these bytes, if they stand here.
 #[inline]
-fn behind(json: &[u8], pos: usize, literal: &[u8]) -> Result<usize, Unknown> {
-    match json.get(pos..pos + literal.len()) {
-        Some(bytes) if bytes == literal => Ok(pos + literal.len()),
-        Some(_) => Err(Unknown::Unlike),
-        None => Err(unlike(json, pos, literal)),
-    }
-}
-
-/// Why these bytes do not stand here, where there are not as many.
-#[cold]
-fn unlike(json: &[u8], pos: usize, literal: &[u8]) -> Unknown {
-    let is_begun = json.get(pos..).is_some_and(|rest| literal.starts_with(rest));
-    if is_begun { Unknown::Begun } else { Unknown::Unlike }
+fn behind(json: &[u8], pos: usize, literal: &[u8]) -> Option<usize> {
+    (json.get(pos..pos + literal.len())? == literal).then_some(pos + literal.len())
 }
 
 /// The end of a value of this kind that stands here.
 #[inline]
-fn fill(json: &[u8], pos: usize, kind: HoleKind, heard: &mut Heard) -> Result<usize, Unknown> {
+fn fill(json: &[u8], pos: usize, kind: HoleKind, heard: &mut Heard) -> Option<usize> {
     match kind {
         HoleKind::Text => hear(json, pos, heard),
         HoleKind::String => skip(json, pos),
         HoleKind::Digits => digits(json, pos),
-        HoleKind::Space => Ok(spaces(json, pos)),
+        HoleKind::Space => Some(spaces(json, pos)),
     }
 }
 
@@ -265,13 +246,13 @@ impl Heard {
 
 /// The end of the valid string that stands here, which is the text.
 #[inline(never)]
-fn hear(json: &[u8], start: usize, heard: &mut Heard) -> Result<usize, Unknown> {
+fn hear(json: &[u8], start: usize, heard: &mut Heard) -> Option<usize> {
     string(json, start, Some(heard))
 }
 
 /// The end of the valid string that stands here.
 #[inline(never)]
-fn skip(json: &[u8], start: usize) -> Result<usize, Unknown> {
+fn skip(json: &[u8], start: usize) -> Option<usize> {
     string(json, start, None)
 }
 
@@ -279,16 +260,11 @@ fn skip(json: &[u8], start: usize) -> Result<usize, Unknown> {
 ///
 /// Of a short string, the escapes are looked at one by one. For long ones it is worth to make no branch at each of them.
 #[inline(always)]
-fn string(json: &[u8], start: usize, mut heard: Option<&mut Heard>) -> Result<usize, Unknown> {
-    match json.get(start) {
-        Some(b'"') => {}
-        Some(_) => return Err(Unknown::Unlike),
-        None => return Err(Unknown::Begun),
-    }
-    let (mut pos, mut filled, mut escaped) = (start + 1, 0, false);
+fn string(json: &[u8], start: usize, mut heard: Option<&mut Heard>) -> Option<usize> {
+    let mut rest = json.get(start..)?.strip_prefix(b"\"")?;
+    let (mut filled, mut escaped) = (0, false);
     let mut seen = u8x16::splat(0);
     for _ in 0..BLOCKS {
-        let rest = json.get(pos..).unwrap_or_default();
         let block = rest.first_chunk::<BLOCK>().copied().unwrap_or_else(|| last(rest));
         if let Some(heard) = &mut heard {
             heard.put(filled, block);
@@ -300,46 +276,43 @@ fn string(json: &[u8], start: usize, mut heard: Option<&mut Heard>) -> Result<us
             | bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
         let marks = marks.to_bitmask();
         if marks == 0 {
-            pos += BLOCK;
+            rest = &rest[BLOCK..];
             filled += BLOCK;
             continue;
         }
         let before = marks.trailing_zeros() as usize;
-        pos += before;
         filled += before;
-        match rest.get(before..) {
-            Some([b'"', ..]) => {
-                if seen.to_bitmask() != 0 && !is_utf8(&json[start + 1..pos]) {
-                    return Err(Unknown::Unlike);
+        match rest.get(before..)? {
+            [b'"', after @ ..] => {
+                let end = json.len() - after.len();
+                if seen.to_bitmask() != 0 && !is_utf8(&json[start + 1..end - 1]) {
+                    return None;
                 }
                 if let Some(heard) = heard {
-                    (heard.span, heard.escaped, heard.length) = (start + 1..pos, escaped, Some(filled));
+                    (heard.span, heard.escaped, heard.length) = (start + 1..end - 1, escaped, Some(filled));
                 }
-                return Ok(pos + 1);
+                return Some(end);
             }
-            Some([b'\\', escape @ ..]) => {
+            [b'\\', escape @ ..] => {
                 let (character, length, written) = unescape(escape)?;
                 if let Some(heard) = &mut heard {
                     heard.put(filled, character);
                 }
                 filled += length;
-                pos += 1 + written;
+                rest = escape.get(written..)?;
                 escaped = true;
             }
-            Some([]) | None => return Err(Unknown::Begun),
-            _ => return Err(Unknown::Unlike),
+            _ => return None,
         }
     }
-    match Cursor::at(json, start).string() {
-        Ok((text, span)) if is_utf8(text.raw()) => {
-            if let Some(heard) = heard {
-                (heard.span, heard.escaped, heard.length) = (span.start + 1..span.end - 1, text.is_escaped(), None);
-            }
-            Ok(span.end)
-        }
-        Ok(_) => Err(Unknown::Unlike),
-        Err(_) => Err(Unknown::Begun),
+    let (text, span) = Cursor::at(json, start).string().ok()?;
+    if !is_utf8(text.raw()) {
+        return None;
     }
+    if let Some(heard) = heard {
+        (heard.span, heard.escaped, heard.length) = (span.start + 1..span.end - 1, text.is_escaped(), None);
+    }
+    Some(span.end)
 }
 
 /// A block of what is left, and zeros.
@@ -352,34 +325,24 @@ fn last(rest: &[u8]) -> [u8; BLOCK] {
 
 /// The character of a valid escape whose backslash stands before `rest`: as in [`json::unescape`].
 #[inline]
-fn unescape(rest: &[u8]) -> Result<([u8; 4], usize, usize), Unknown> {
-    let letter = *rest.first().ok_or(Unknown::Begun)?;
-    match letter {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-        b'u' => {
-            let digits = rest.get(1..5).ok_or(Unknown::Begun)?;
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return Err(Unknown::Unlike);
-            }
-        }
-        _ => return Err(Unknown::Unlike),
-    }
-    Ok(json::unescape(rest))
+fn unescape(rest: &[u8]) -> Option<([u8; 4], usize, usize)> {
+    let is_valid = match rest.first()? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => true,
+        b'u' => rest.get(1..5)?.iter().all(u8::is_ascii_hexdigit),
+        _ => false,
+    };
+    is_valid.then(|| json::unescape(rest))
 }
 
-/// The end of a whole number, as far as it has come.
+/// The end of a whole number.
 #[inline]
-fn digits(json: &[u8], start: usize) -> Result<usize, Unknown> {
+fn digits(json: &[u8], start: usize) -> Option<usize> {
     let mut pos = start;
     while json.get(pos).is_some_and(u8::is_ascii_digit) {
         pos += 1;
     }
-    match json.get(start) {
-        None => Err(Unknown::Begun),
-        Some(b'0') if pos - start > 1 => Err(Unknown::Unlike),
-        Some(_) if pos == start => Err(Unknown::Unlike),
-        Some(_) => Ok(pos),
-    }
+    let is_number = pos > start && (json[start] != b'0' || pos - start == 1);
+    is_number.then_some(pos)
 }
 
 #[inline]
@@ -456,7 +419,7 @@ impl Builder<'_> {
                     }
                 }
                 b'0'..=b'9' => {
-                    let end = digits(self.json, pos).ok()?;
+                    let end = digits(self.json, pos)?;
                     self.hole(pos..end, HoleKind::Digits)?;
                     // A fraction or an exponent has rules of its own.
                     pos = end;
@@ -525,15 +488,13 @@ pub(crate) enum Until {
 impl Until {
     /// What ends at `end` is followed by what has to follow it, which ends here.
     #[inline]
-    fn behind(self, json: &[u8], end: usize) -> Result<usize, Unknown> {
-        let rest = json.get(end..).unwrap_or_default();
-        match (self, rest) {
-            (Self::End, []) => Ok(end),
-            (Self::BlankLine(most), _) if end > most => Err(Unknown::Unlike),
-            (Self::BlankLine(_), [b'\n', b'\n', ..]) => Ok(end + 2),
-            (Self::BlankLine(_), [b'\r', b'\n', b'\r', b'\n', ..]) => Ok(end + 4),
-            (Self::BlankLine(_), []) => Err(Unknown::Begun),
-            _ => Err(Unknown::Unlike),
+    fn behind(self, json: &[u8], end: usize) -> Option<usize> {
+        let Self::BlankLine(most) = self else { return (end == json.len()).then_some(end) };
+        match json.get(end..)? {
+            _ if end > most => None,
+            [b'\n', b'\n', ..] => Some(end + 2),
+            [b'\r', b'\n', b'\r', b'\n', ..] => Some(end + 4),
+            _ => None,
         }
     }
 }
@@ -596,53 +557,44 @@ impl<A> Default for Shapes<A> {
 impl<A: Copy> Shapes<A> {
     /// What an event says, and its text, if it is like one that was learned.
     #[inline(always)]
-    pub(crate) fn find<'a>(&'a mut self, json: &'a [u8], until: Until) -> Result<Found<'a, A>, Unknown> {
-        let mut unknown = Unknown::Unlike;
-        let mut found = None;
-        for (at, (shape, _)) in self.held.iter().enumerate() {
-            if json.len() < shape.least {
-                unknown = Unknown::Begun;
-                continue;
-            }
-            match shape.follow(json, &mut self.heard).and_then(|end| until.behind(json, end)) {
-                Ok(end) => {
-                    found = Some((at, end));
-                    break;
-                }
-                Err(Unknown::Begun) => unknown = Unknown::Begun,
-                Err(Unknown::Unlike) => {}
-            }
-        }
-        let (at, end) = match found {
+    pub(crate) fn find<'a>(&'a mut self, json: &'a [u8], until: Until) -> Option<Found<'a, A>> {
+        let (at, end) = match self.followed(json, until) {
             Some(found) => found,
-            None if unknown == Unknown::Begun && until != Until::End => return Err(unknown),
-            None => self.differ(json, until)?,
+            None if until == Until::End => self.differ(json)?,
+            // It may not be whole.
+            None => return None,
         };
         if at > 0 {
             self.held.swap(0, at);
         }
         (self.pause, self.paused) = (0, 0);
-        let (_, says) = self.held.first().ok_or(Unknown::Unlike)?;
+        let (_, says) = self.held.first()?;
         let text = Text { written: self.heard.written(json), plain: self.heard.plain() };
-        Ok(Found { says: *says, text, end })
+        Some(Found { says: *says, text, end })
     }
 
-    /// Looks for a shape of which this event differs where none did so far.
-    #[cold]
-    fn differ(&mut self, json: &[u8], until: Until) -> Result<(usize, usize), Unknown> {
-        let mut unknown = Unknown::Unlike;
-        for (at, (shape, _)) in self.held.iter_mut().enumerate() {
-            let found = shape.differ(json, &mut self.heard);
-            match found.and_then(|(end, which)| Ok((until.behind(json, end)?, which))) {
-                Ok((end, which)) => {
-                    shape.open(which);
-                    return Ok((at, end));
-                }
-                Err(Unknown::Begun) => unknown = Unknown::Begun,
-                Err(Unknown::Unlike) => {}
+    /// Which shape an event has that differs where others did, and where it ends.
+    #[inline(always)]
+    fn followed(&mut self, json: &[u8], until: Until) -> Option<(usize, usize)> {
+        let mut held = self.held.iter().enumerate();
+        held.find_map(|(at, (shape, _))| {
+            if json.len() < shape.least {
+                return None;
             }
-        }
-        Err(unknown)
+            let end = shape.follow(json, &mut self.heard)?;
+            Some((at, until.behind(json, end)?))
+        })
+    }
+
+    /// The same for an event that differs where none did so far.
+    #[cold]
+    fn differ(&mut self, json: &[u8]) -> Option<(usize, usize)> {
+        let mut held = self.held.iter_mut().enumerate();
+        held.find_map(|(at, (shape, _))| {
+            let (end, which) = shape.differ(json, &mut self.heard).filter(|(end, _)| *end == json.len())?;
+            shape.open(which);
+            Some((at, end))
+        })
     }
 
     /// Learns an event that was read in full and like none.

@@ -12,8 +12,6 @@ use std::mem;
 
 use memchr::memchr2;
 
-use super::shape::Unknown;
-
 /// How much of a buffer stays allocated between events.
 const KEEP: usize = 1024;
 
@@ -239,13 +237,12 @@ impl SseSplitter {
             if !self.head.is_empty()
                 && let Some(data) = chunk.strip_prefix(&*self.head)
             {
-                match sink.known(data, self.limit.saturating_sub(self.head.len())) {
-                    Ok(end) => {
-                        chunk = data.get(end..).unwrap_or_default();
-                        continue;
-                    }
-                    Err(Unknown::Begun) => return self.begin(chunk),
-                    Err(Unknown::Unlike) => {}
+                if let Some(end) = sink.known(data, self.limit.saturating_sub(self.head.len())) {
+                    chunk = data.get(end..).unwrap_or_default();
+                    continue;
+                }
+                if line_end(data).is_none() {
+                    return self.begin(chunk);
                 }
             }
             match Whole::of(chunk, self.limit) {
@@ -258,17 +255,18 @@ impl SseSplitter {
                     expect(&mut self.head, &[head]);
                     return self.begin(chunk);
                 }
-                Err(None) => return self.begin(chunk),
+                Err(None) if chunk.len() < self.head.len() => return self.begin(chunk),
+                Err(None) => return chunk,
             }
         }
         chunk
     }
 
-    /// Keeps the beginning of an event, if it may be one like the last. Tells what is left to be read line by line.
+    /// Keeps the beginning of an event of which no line of data has ended, if it may be one like the last. Tells what is
+    /// left to be read line by line.
     fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
-        let (head, data) = chunk.split_at(chunk.len().min(self.head.len()));
-        let is_expected = !self.head.is_empty() && self.head.starts_with(head);
-        if !is_expected || chunk.len() > self.limit || line_end(data).is_some() {
+        let head = &self.head[..chunk.len().min(self.head.len())];
+        if head.is_empty() || chunk.len() > self.limit || !chunk.starts_with(head) {
             return chunk;
         }
         append(&mut self.begun, chunk);
@@ -299,7 +297,7 @@ impl SseSplitter {
             return rest;
         }
         let mut begun = mem::take(&mut self.begun);
-        if sink.known(&begun[self.head.len()..], self.limit - self.head.len()).is_err() {
+        if sink.known(&begun[self.head.len()..], self.limit - self.head.len()).is_none() {
             match Whole::of(&begun, self.limit) {
                 Ok(Whole { name, data, .. }) => sink.frame(Frame::Event { name, data }),
                 Err(_) => _ = self.lines(&begun, sink),
@@ -493,7 +491,7 @@ pub(crate) trait Sink {
 
     /// Takes in the event whose data these bytes begin with, if it can be told what it is and that it ends here: with a
     /// blank line, after at most so many bytes. Tells where the next event begins.
-    fn known(&mut self, data: &[u8], most: usize) -> Result<usize, Unknown>;
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize>;
 }
 
 /// One who knows no event.
@@ -504,8 +502,8 @@ impl Sink for Blind<'_> {
         (self.0)(frame);
     }
 
-    fn known(&mut self, _: &[u8], _: usize) -> Result<usize, Unknown> {
-        Err(Unknown::Unlike)
+    fn known(&mut self, _: &[u8], _: usize) -> Option<usize> {
+        None
     }
 }
 
@@ -520,7 +518,7 @@ struct Whole<'c> {
 }
 
 impl<'c> Whole<'c> {
-    /// The event with which a chunk begins; or what stands there before the data.
+    /// The event with which a chunk begins; or what stands there before the data, if no line of that has ended.
     #[inline]
     fn of(chunk: &'c [u8], limit: usize) -> Result<Self, Option<&'c [u8]>> {
         let (mut name, mut rest) = (&chunk[..0], chunk);
@@ -533,10 +531,11 @@ impl<'c> Whole<'c> {
         }
         let value = rest.strip_prefix(DATA).ok_or(None)?;
         let head = &chunk[..chunk.len() - value.len()];
-        let (data, rest) = line(value).ok_or(Some(head))?;
-        let rest = match rest {
-            [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => rest,
-            _ => return Err(Some(head)),
+        let end = line_end(value).ok_or(Some(head))?;
+        let (data, rest) = match value.split_at(end) {
+            (data, [b'\n', b'\n', rest @ ..] | [b'\r', b'\n', b'\n', rest @ ..]) => (data, rest),
+            (data, [b'\n', b'\r', b'\n', rest @ ..] | [b'\r', b'\n', b'\r', b'\n', rest @ ..]) => (data, rest),
+            _ => return Err(None),
         };
         let fits = name.len().saturating_add(data.len()).saturating_add(DATA.len()) <= limit;
         if fits { Ok(Self { head, name, data, rest }) } else { Err(None) }

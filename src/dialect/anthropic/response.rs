@@ -18,7 +18,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{self, Found, Member, Said, Shapes, Unknown, Until},
+        shape::{self, Found, Member, Said, Shapes, Until},
     },
 };
 
@@ -180,15 +180,15 @@ impl MessagesRecorder {
 
     /// Takes in an event that is like one before it, and tells where it ends.
     #[inline]
-    fn take_in(&mut self, json: &[u8], until: Until) -> Result<usize, Unknown> {
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<usize> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
-        let Some((index, piece)) = says else { return Ok(end) };
-        let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return Err(Unknown::Unlike) };
+        let Some((index, piece)) = says else { return Some(end) };
+        let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return None };
         match (&mut **growing, piece) {
             (Growing::Text(block), Piece::Text) => {
                 block.take_in(&text);
                 if block.cited.is_none() {
-                    return Ok(end);
+                    return Some(end);
                 }
                 self.learner.bytes += text.raw().len();
             }
@@ -201,11 +201,11 @@ impl MessagesRecorder {
                 text.decoded(&mut |bytes| input.extend_from_slice(bytes));
                 self.learner.bytes += input.len() - before;
             }
-            _ => return Err(Unknown::Unlike),
+            _ => return None,
         }
         self.over_bounds |= self.is_over_bounds();
         self.settle_bounds();
-        Ok(end)
+        Some(end)
     }
 
     fn settle_bounds(&mut self) {
@@ -589,7 +589,7 @@ impl Learner {
 impl Recorder for MessagesRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable && self.take_in(json, Until::End).is_err() {
+        if !self.unobservable && self.take_in(json, Until::End).is_none() {
             // An event that is no JSON, or not of this protocol, may hide anything.
             let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.over_bounds |= self.is_over_bounds();
@@ -599,9 +599,9 @@ impl Recorder for MessagesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
         let end = self.take_in(json, until)?;
-        Ok((self.progress(Progress::default()), end))
+        Some((self.progress(Progress::default()), end))
     }
 
     fn turn(&self, _complete: bool) -> Vec<Alternative> {

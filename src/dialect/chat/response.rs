@@ -18,7 +18,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Text, Unknown, Until},
+        shape::{Found, Member, Said, Shapes, Text, Until},
     },
 };
 
@@ -226,22 +226,22 @@ impl ChatRecorder {
 
     /// Takes in an event that is like one before it, and tells where it ends and whether it changed something.
     #[inline]
-    fn take_in(&mut self, json: &[u8], until: Until) -> Result<(bool, usize), Unknown> {
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
-        let Some((index, spoken)) = says else { return Ok((false, end)) };
-        let choice = self.choices.get_mut(&index).ok_or(Unknown::Unlike)?;
+        let Some((index, spoken)) = says else { return Some((false, end)) };
+        let choice = self.choices.get_mut(&index)?;
         let changed = !text.is_empty();
         match spoken {
             Spoken::Content => choice.speak(&self.key, &text),
             Spoken::Field(field) => {
-                let Some(Gathered::Text(held)) = choice.held(field) else { return Err(Unknown::Unlike) };
+                let Some(Gathered::Text(held)) = choice.held(field) else { return None };
                 held.extend_from_slice(text.raw());
                 self.bytes = self.bytes.saturating_add(text.raw().len());
                 self.over_bounds |= self.bytes > self.limits.max_bytes;
                 self.settle_bounds();
             }
         }
-        Ok((changed, end))
+        Some((changed, end))
     }
 
     #[inline]
@@ -882,7 +882,7 @@ impl Choice {
 impl Recorder for ChatRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if let Ok((changed, _)) = self.take_in(json, Until::End) {
+        if let Some((changed, _)) = self.take_in(json, Until::End) {
             progress.changed = changed;
         } else if !self.unobservable {
             self.said = Said::Nothing;
@@ -900,9 +900,9 @@ impl Recorder for ChatRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
         let (changed, end) = self.take_in(json, until)?;
-        Ok((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some((self.progress(Progress { changed, ..Progress::default() }), end))
     }
 
     /// Nothing is kept of what did not come to its end.

@@ -15,7 +15,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Text, Unknown, Until},
+        shape::{Found, Member, Said, Shapes, Text, Until},
     },
 };
 
@@ -541,11 +541,11 @@ fn whole_thought(text: &[u8], state: &Item) -> Bytes {
 impl GeminiRecorder {
     /// Takes in an event that is like one before it, and tells where it ends and whether it changed something.
     #[inline]
-    fn take_in(&mut self, json: &[u8], until: Until) -> Result<(bool, usize), Unknown> {
+    fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
         let mut changed = false;
         if let Some((index, kind)) = says.filter(|_| !text.is_empty()) {
-            let candidate = self.candidates.get_mut(&index).ok_or(Unknown::Unlike)?;
+            let candidate = self.candidates.get_mut(&index)?;
             let keeps_text = self.whole_thoughts && kind == Kind::Thought;
             if keeps_text {
                 self.bytes += text.raw().len();
@@ -555,7 +555,7 @@ impl GeminiRecorder {
                 self.keep_bounds();
             }
         }
-        Ok((changed, end))
+        Some((changed, end))
     }
 
     #[inline]
@@ -593,7 +593,7 @@ fn member(key: &[u8]) -> Member {
 impl Recorder for GeminiRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if let Ok((changed, _)) = self.take_in(json, Until::End) {
+        if let Some((changed, _)) = self.take_in(json, Until::End) {
             progress.changed = changed;
         } else if !self.unobservable {
             self.said = Said::Nothing;
@@ -614,9 +614,9 @@ impl Recorder for GeminiRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
         let (changed, end) = self.take_in(json, until)?;
-        Ok((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some((self.progress(Progress { changed, ..Progress::default() }), end))
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {

@@ -14,7 +14,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Member, Said, Shapes, Unknown, Until},
+        shape::{Member, Said, Shapes, Until},
     },
 };
 
@@ -376,7 +376,7 @@ impl ResponsesRecorder {
 impl Recorder for ResponsesRecorder {
     fn event(&mut self, json: &[u8]) -> Progress {
         let mut progress = Progress::default();
-        if !self.unobservable && self.shapes.find(json, Until::End).is_err() {
+        if !self.unobservable && self.shapes.find(json, Until::End).is_none() {
             let valid = is_utf8(json) && self.read(json, &mut progress).is_ok();
             self.unobservable |= !valid || self.over_bounds;
             if self.unobservable {
@@ -387,9 +387,9 @@ impl Recorder for ResponsesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Result<(Progress, usize), Unknown> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
         let end = self.shapes.find(json, until)?.end;
-        Ok((self.progress(Progress::default()), end))
+        Some((self.progress(Progress::default()), end))
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {
