@@ -576,14 +576,15 @@ impl<A: Copy> Shapes<A> {
     /// Which shape an event has that differs where others did, and where it ends.
     #[inline(always)]
     fn followed(&mut self, json: &[u8], until: Until) -> Option<(usize, usize)> {
-        let mut held = self.held.iter().enumerate();
-        held.find_map(|(at, (shape, _))| {
-            if json.len() < shape.least {
-                return None;
+        for (at, (shape, _)) in self.held.iter().enumerate() {
+            if json.len() >= shape.least
+                && let Some(end) = shape.follow(json, &mut self.heard)
+                && let Some(end) = until.behind(json, end)
+            {
+                return Some((at, end));
             }
-            let end = shape.follow(json, &mut self.heard)?;
-            Some((at, until.behind(json, end)?))
-        })
+        }
+        None
     }
 
     /// The same for an event that differs where none did so far.

@@ -168,11 +168,12 @@ impl SseSplitter {
                 self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
             }
         }
-        if !self.begun.is_empty() {
+        if self.begun.is_empty() {
+            self.is_between = self.has_nothing();
+        } else {
             chunk = self.go_on(chunk, sink);
         }
-        self.is_between = self.has_nothing();
-        if self.is_between { chunk } else { self.lines(chunk, sink) }
+        if self.is_between || chunk.is_empty() { chunk } else { self.lines(chunk, sink) }
     }
 
     /// Reads the next bytes line by line, up to the end of the event at hand. Tells what is left.
@@ -306,6 +307,7 @@ impl SseSplitter {
         begun.clear();
         begun.shrink_to(KEEP);
         self.begun = begun;
+        self.is_between = true;
         rest
     }
 
