@@ -329,11 +329,22 @@ pub(crate) trait Recorder: Send + Sync {
 
     /// Takes in the event with which these bytes begin if it is known from earlier ones what it says, and tells where it
     /// ends. `None` says that nothing was taken in, and that it has to be read.
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)>;
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known>;
 
     /// What was seen so far, in the order of the provider's indexes. `complete` says that the
     /// response came to its end; otherwise what may be partial is left out.
     fn turn(&self, complete: bool) -> Vec<Alternative>;
+}
+
+/// What an event brought that is known from earlier ones. It is neither the end nor an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// Where it ends.
+    pub(crate) end: usize,
+    /// As in [`Progress`].
+    pub(crate) changed: bool,
+    /// The response cannot be remembered, because a bound was reached.
+    pub(crate) over_bounds: bool,
 }
 
 /// How far a response has come with an event.
@@ -510,8 +521,11 @@ mod tests {
                     let begun = &line[..cut.index(json.len() + 2)];
                     prop_assert!(learns.again(begun, Until::BlankLine(usize::MAX)).is_none());
                     match learns.again(&line, Until::BlankLine(usize::MAX)) {
-                        Some((progress, end)) => {
+                        Some(Known { end, changed, over_bounds }) => {
                             prop_assert_eq!(end, json.len() + 2);
+                            let Progress { ended, bound, .. } = read;
+                            let unobservable = over_bounds;
+                            let progress = Progress { changed, unobservable, over_bounds, ended, bound, ..Progress::default() };
                             prop_assert_eq!(progress, read);
                         }
                         None => prop_assert_eq!(learns.event(&json), read, "{}", String::from_utf8_lossy(&json)),
@@ -536,7 +550,7 @@ mod tests {
                     let event = event.replace('~', &" ".repeat(time % 3));
                     let line = event.clone() + "\r\n\r\n";
                     match recorder.again(line.as_bytes(), Until::BlankLine(event.len())) {
-                        Some((_, end)) => {
+                        Some(Known { end, .. }) => {
                             assert_eq!(end, line.len());
                             known += 1;
                         }

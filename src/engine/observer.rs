@@ -11,7 +11,7 @@ use super::{
     restore::PutIn,
 };
 use crate::{
-    dialect::{Dialect, Progress, Recorder},
+    dialect::{Dialect, Known, Progress, Recorder},
     ledger::{Alternative, Anchor, Context, ItemRef, Premise, Turn, TurnId},
     scope::Scope,
     wire::{
@@ -144,6 +144,7 @@ impl Observer {
     }
 
     /// Takes in a piece of the body, and tells whether there is something to [`commit`](Self::commit).
+    #[inline]
     pub(crate) fn read(&mut self, piece: &[u8]) -> bool {
         if let Framing::Unknown = self.framing {
             self.recognise(piece);
@@ -284,13 +285,12 @@ impl Reader {
         if self.over || self.ended {
             return None;
         }
-        let (progress, next) = self.recorder.again(data, Until::BlankLine(most))?;
-        if progress.unobservable || progress.ended || progress.bound {
-            self.note(&data[..next], progress);
-        } else {
-            self.unstored |= progress.changed;
+        let Known { end, changed, over_bounds } = self.recorder.again(data, Until::BlankLine(most))?;
+        self.unstored |= changed;
+        if over_bounds {
+            self.give_up(Unobserved::TooLarge);
         }
-        Some(next)
+        Some(end)
     }
 
     /// Acts on what an event brought.

@@ -9,7 +9,9 @@ use super::{
     stream::{Delta, Growing, Rest, Tail, Text},
 };
 use crate::{
-    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable, read::set},
+    dialect::{
+        Known, Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable, read::set,
+    },
     ledger::{
         Alternative, Item, Kind, TurnPart,
         few::Few,
@@ -599,9 +601,9 @@ impl Recorder for MessagesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let end = self.take_in(json, until)?;
-        Some((self.progress(Progress::default()), end))
+        Some(Known { end, changed: false, over_bounds: self.over_bounds })
     }
 
     fn turn(&self, _complete: bool) -> Vec<Alternative> {

@@ -10,7 +10,7 @@ use super::{
     request,
 };
 use crate::{
-    dialect::{PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Known, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
     ledger::{
         Alternative, Item, Kind, TurnPart,
         fingerprint::{Running, Tag},
@@ -900,9 +900,9 @@ impl Recorder for ChatRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let (changed, end) = self.take_in(json, until)?;
-        Some((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some(Known { end, changed, over_bounds: self.over_bounds })
     }
 
     /// Nothing is kept of what did not come to its end.

@@ -7,7 +7,7 @@ use memchr::memmem;
 
 use super::{partial, request};
 use crate::{
-    dialect::{Part, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Known, Part, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
     ledger::{
         Alternative, Anchor, Item, Kind, TurnPart,
         fingerprint::{self, Running, Tag},
@@ -614,9 +614,9 @@ impl Recorder for GeminiRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let (changed, end) = self.take_in(json, until)?;
-        Some((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some(Known { end, changed, over_bounds: self.over_bounds })
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {
