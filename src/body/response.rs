@@ -32,7 +32,7 @@ pin_project! {
     pub struct ResponseBody<R: Body> {
         #[pin]
         inner: Option<R>,
-        // What was held of an error body, and what follows it.
+        // What was held of an error body, and what follows it; or an answer of our own. There is no inner body then.
         before: VecDeque<Frame<Bytes>>,
         boxed: Option<Pin<Box<R>>>,
         error: Option<R::Error>,
@@ -135,14 +135,13 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             }
             return Poll::Ready(release(this.waiting, done));
         }
-        if let Some(frame) = this.before.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
         // A frame is large, and is handed on from where it was first put.
         let (polled, ended);
         if let Some(mut inner) = this.inner.as_mut().as_pin_mut() {
             polled = inner.as_mut().poll_frame(cx);
             ended = polled.is_ready() && inner.is_end_stream();
+        } else if let Some(frame) = this.before.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         } else if let Some(inner) = this.boxed {
             polled = inner.as_mut().poll_frame(cx);
             ended = polled.is_ready() && inner.is_end_stream();

@@ -144,34 +144,44 @@ impl Observer {
     }
 
     /// Takes in a piece of the body, and tells whether there is something to [`commit`](Self::commit).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, piece: &[u8]) -> bool {
-        if let Framing::Unknown = self.framing {
-            self.recognise(piece);
-        }
         let reader = &mut self.reader;
         match &mut self.framing {
             Framing::Sse { splitter, read_ahead } if !reader.over => {
                 splitter.feed_to(piece, &mut Events { reader, read_ahead });
-                // A client that reads line by line acts on an event before the blank line after it.
-                if *read_ahead == ReadAhead::No
-                    && let Some(data) = splitter.pending()
-                {
-                    *read_ahead = ReadAhead::Tried;
-                    let first = first_line(data);
-                    if is_document(first) {
-                        *read_ahead = ReadAhead::Read;
-                        reader.event(first);
-                    }
+                if let Some(data) = splitter.pending() {
+                    reader.read_ahead(data, read_ahead);
                 }
             }
-            Framing::Json(splitter) if !reader.over => splitter.feed(piece, &mut |element| reader.element(&element)),
-            _ => {}
+            _ => self.read_otherwise(piece),
         }
-        if reader.over {
+        if self.reader.over {
             self.framing = Framing::Off;
         }
-        reader.change.is_some()
+        self.reader.change.is_some()
+    }
+
+    /// Takes in a piece of what is no event stream, or not yet.
+    #[cold]
+    fn read_otherwise(&mut self, piece: &[u8]) {
+        if let Framing::Unknown = self.framing {
+            self.recognise(piece);
+        }
+        if self.reader.over {
+            return;
+        }
+        let reader = &mut self.reader;
+        match &mut self.framing {
+            Framing::Sse { splitter, read_ahead } => {
+                splitter.feed_to(piece, &mut Events { reader, read_ahead });
+                if let Some(data) = splitter.pending() {
+                    reader.read_ahead(data, read_ahead);
+                }
+            }
+            Framing::Json(splitter) => splitter.feed(piece, &mut |element| reader.element(&element)),
+            Framing::Unknown | Framing::Off => {}
+        }
     }
 
     pub(crate) fn commit(&mut self) -> Option<Commit> {
@@ -258,6 +268,20 @@ impl Reader {
                 *read_ahead = ReadAhead::No;
                 self.give_up(Unobserved::TooLarge);
             }
+        }
+    }
+
+    /// A client that reads line by line acts on an event before the blank line after it.
+    #[cold]
+    fn read_ahead(&mut self, data: &[u8], read_ahead: &mut ReadAhead) {
+        if *read_ahead != ReadAhead::No {
+            return;
+        }
+        *read_ahead = ReadAhead::Tried;
+        let first = first_line(data);
+        if is_document(first) {
+            *read_ahead = ReadAhead::Read;
+            self.event(first);
         }
     }
 

@@ -305,6 +305,13 @@ fn string(json: &[u8], start: usize, mut heard: Option<&mut Heard>) -> Option<us
             _ => return None,
         }
     }
+    long(json, start, heard)
+}
+
+/// Like [`string`], for any.
+#[cold]
+#[inline(never)]
+fn long(json: &[u8], start: usize, heard: Option<&mut Heard>) -> Option<usize> {
     let (text, span) = Cursor::at(json, start).string().ok()?;
     if !is_utf8(text.raw()) {
         return None;
