@@ -322,7 +322,7 @@ impl SseSplitter {
             let start = self.head.len() - DATA.len();
             self.lines(&begun[..start], sink);
             begun.drain(..start);
-            mem::swap(&mut self.line, &mut begun);
+            give(&mut begun, &mut self.line);
         }
         self.begun = begun;
         chunk
@@ -416,7 +416,7 @@ impl SseSplitter {
         append(&mut line, rest);
         match Field::of(&line) {
             Field::Data(start) if !self.has_data => {
-                mem::swap(&mut self.data, &mut line);
+                give(&mut line, &mut self.data);
                 self.data_start = start;
                 self.has_data = true;
             }
@@ -555,10 +555,20 @@ fn expect(head: &mut Vec<u8>, pieces: &[&[u8]]) {
     }
 }
 
+/// Hands on what a buffer holds to an empty one. What is small is copied, so that each comes to have room of its own.
+fn give(from: &mut Vec<u8>, to: &mut Vec<u8>) {
+    if from.len() <= KEEP {
+        append(to, from);
+        from.clear();
+    } else {
+        mem::swap(from, to);
+    }
+}
+
 /// Takes in more of what is not whole. A large buffer grows by an eighth, so that it holds little more than that.
 pub(super) fn append(buffer: &mut Vec<u8>, part: &[u8]) {
     if buffer.capacity() - buffer.len() < part.len() {
-        buffer.reserve_exact(part.len().max(buffer.len().min(KEEP)).max(buffer.len() / 8));
+        buffer.reserve_exact(part.len().max(buffer.len().clamp(KEEP / 4, KEEP)).max(buffer.len() / 8));
     }
     buffer.extend_from_slice(part);
 }
