@@ -9,7 +9,7 @@
 //! Most of what may differ does not: an id, a model, the time of the answer. So a value is compared with what it was as
 //! a part of what surrounds it, and is looked at for itself only once it was another one.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use memchr::{memchr2, memrchr};
 use wide::u8x16;
@@ -42,7 +42,7 @@ const MAX_STILL: usize = 512;
 /// assert_eq!(text.decode(), &b"so \"it\" goes"[..]);
 /// assert!(shape.find(br#"{"text":"b","usage":{"count":12},"end":true}"#).is_none());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Shape {
     /// What does not differ, and the values that did not so far, in order.
     literal: Vec<u8>,
@@ -179,6 +179,16 @@ impl Shape {
         self.open.clear();
         let open = self.holes.iter().filter(|hole| hole.is_open);
         self.open.extend(open.map(|hole| Open { at: hole.at, kind: hole.kind }));
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shape")
+            .field("literal", &self.literal.len())
+            .field("holes", &self.holes.len())
+            .field("open", &self.open.len())
+            .finish_non_exhaustive()
     }
 }
 

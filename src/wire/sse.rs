@@ -166,11 +166,10 @@ impl SseSplitter {
             } else {
                 self.mark = None;
                 self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
+                self.is_between = self.has_nothing();
             }
         }
-        if self.begun.is_empty() {
-            self.is_between = self.has_nothing();
-        } else {
+        if !self.begun.is_empty() {
             chunk = self.go_on(chunk, sink);
         }
         if self.is_between || chunk.is_empty() { chunk } else { self.lines(chunk, sink) }
@@ -188,7 +187,7 @@ impl SseSplitter {
                     chunk = rest;
                 }
             }
-            let Some(len) = memchr2(b'\n', b'\r', chunk) else {
+            let Some(len) = line_end(chunk) else {
                 break;
             };
             self.after_cr = chunk[len] == b'\r';
@@ -797,6 +796,23 @@ mod tests {
         assert_eq!(frames, [Seen::Event(Vec::new(), stream[6..].to_vec())]);
     }
 
+    /// One who knows events of `a`.
+    #[derive(Default)]
+    struct Knowing(Vec<Seen>);
+
+    impl Sink for Knowing {
+        fn frame(&mut self, frame: Frame<'_>) {
+            self.0.push(seen(&frame));
+        }
+
+        fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
+            let length = data.iter().take_while(|byte| **byte == b'a').count();
+            let after = [&b"\n\n"[..], b"\r\n\r\n"].into_iter().find(|end| data[length..].starts_with(end))?;
+            (0 < length && length <= most).then(|| self.0.push(event("", &"a".repeat(length))))?;
+            Some(length + after.len())
+        }
+    }
+
     const LINES: &str = "((data|event|id|retry|dat|)(:| : |: |)([a-z:\u{e9}{]{0,4})|\\{[a-z:]{0,3}|\\[)";
 
     proptest! {
@@ -814,6 +830,27 @@ mod tests {
             let stream = stream.as_bytes();
             prop_assert_eq!(split(1 << 20, [stream]), oracle(stream));
             prop_assert_eq!(split(1 << 20, stream.chunks(size)), oracle(stream));
+        }
+
+        /// It does not matter either whether an event is known with its last byte or read.
+        #[test]
+        fn known_events_are_the_same(
+            events in prop::collection::vec(
+                "(event: [ab]\r?\n|: c\n)?(data: [a{]{0,6}(\r\n|\n|\r)){1,2}(\r\n|\n|\r)|\\{\n", 1..8),
+            size in 1..24usize,
+            limit in 0..24usize,
+        ) {
+            let stream = events.concat();
+            for limit in [limit, 1 << 20] {
+                let (mut splitter, mut knowing) = (SseSplitter::new(limit), Knowing::default());
+                for chunk in stream.as_bytes().chunks(size) {
+                    splitter.feed_to(chunk, &mut knowing);
+                }
+                splitter.finish(&mut |frame| knowing.frame(frame));
+                let data = |seen: &Seen| if let Seen::Event(_, data) = seen { event("", str::from_utf8(data).unwrap()) } else { seen.clone() };
+                let seen: Vec<_> = split(limit, [stream.as_bytes()]).iter().map(data).collect();
+                prop_assert_eq!(knowing.0.iter().map(data).collect::<Vec<_>>(), seen);
+            }
         }
 
         #[test]
