@@ -58,7 +58,6 @@ const KNOWN: &[(&str, f64)] = &[
     ("anthropic, hist_200, restore all, allocations", 39.0),
     ("anthropic, hist_200, restore all, bytes of the output", 1.45),
     ("anthropic, text alone, allocations", 5.0),
-    ("anthropic, an open stream, events of 16 KB, bytes held", 21882.0),
     ("responses, hist_10, nothing to do, allocations", 8.0),
     ("responses, hist_10, last1, allocations", 46.0),
     ("responses, hist_10, last1, bytes of the output", 1.16),
@@ -69,7 +68,6 @@ const KNOWN: &[(&str, f64)] = &[
     ("responses, hist_200, restore all, allocations", 246.0),
     ("responses, hist_200, restore all, bytes of the output", 1.48),
     ("responses, text alone, allocations", 5.0),
-    ("responses, an open stream, events of 16 KB, bytes held", 20498.0),
     ("chat, hist_10, nothing to do, allocations", 10.0),
     ("chat, hist_10, last1, allocations", 44.0),
     ("chat, hist_10, last1, bytes of the output", 1.15),
@@ -190,7 +188,9 @@ fn events(table: &mut Table, dialect: Dialect) {
                     assert!(observer.feed(piece).is_none());
                 }
             };
+            // The second time, frames end at other places, and each buffer has been needed once.
             feed(0);
+            feed(begun.len());
             let region = Region::new(ALLOCATOR);
             feed(begun.len());
             let change = region.change();

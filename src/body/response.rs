@@ -32,7 +32,7 @@ pin_project! {
     pub struct ResponseBody<R: Body> {
         #[pin]
         inner: Option<R>,
-        // What was held of an error body, and what follows it.
+        // What was held of an error body, and what follows it; or an answer of our own. There is no inner body then.
         before: VecDeque<Frame<Bytes>>,
         boxed: Option<Pin<Box<R>>>,
         error: Option<R::Error>,
@@ -135,14 +135,13 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             }
             return Poll::Ready(release(this.waiting, done));
         }
-        if let Some(frame) = this.before.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
-        }
         // A frame is large, and is handed on from where it was first put.
         let (polled, ended);
         if let Some(mut inner) = this.inner.as_mut().as_pin_mut() {
             polled = inner.as_mut().poll_frame(cx);
             ended = polled.is_ready() && inner.is_end_stream();
+        } else if let Some(frame) = this.before.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
         } else if let Some(inner) = this.boxed {
             polled = inner.as_mut().poll_frame(cx);
             ended = polled.is_ready() && inner.is_end_stream();
@@ -150,22 +149,17 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
             return Poll::Ready(this.error.take().map(Err));
         }
         let Poll::Ready(next) = &polled else { return Poll::Pending };
+        // Most frames lead to nothing.
+        if let (Watching::Observer(observer), Some(Ok(frame))) = (&mut *this.watching, next)
+            && let Some(data) = frame.data_ref()
+            && !observer.read(data)
+            && !ended
+        {
+            return polled;
+        }
         let Some(commit) = watch(this.watching, next, ended) else { return polled };
         let Poll::Ready(next) = polled else { return Poll::Pending };
-        let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
-        let mut committing = commit.run();
-        if Pin::new(&mut committing).poll(cx).is_ready() {
-            return Poll::Ready(next);
-        }
-        if is_break {
-            // A break is passed on at once; what it leaves behind goes its own way.
-            committing.into_background();
-            return Poll::Ready(next);
-        }
-        let mut timer = Timer::new(*this.commit_wait);
-        let over = timer.poll(cx).is_ready();
-        *this.waiting = Some(Box::new(Waiting { next, committing, timer }));
-        if over { Poll::Ready(release(this.waiting, false)) } else { Poll::Pending }
+        hold_back(commit, next, this.waiting, *this.commit_wait, cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -185,6 +179,31 @@ impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
     }
 }
 
+/// Runs a commit, and passes on what leads to it: at once if that is done.
+#[cold]
+fn hold_back<E>(
+    commit: Commit,
+    next: Option<Result<Frame<Bytes>, E>>,
+    waiting: &mut Option<Box<Waiting<E>>>,
+    commit_wait: Duration,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, E>>> {
+    let is_break = commit.is_provisional() || matches!(next, Some(Err(_)));
+    let mut committing = commit.run();
+    if Pin::new(&mut committing).poll(cx).is_ready() {
+        return Poll::Ready(next);
+    }
+    if is_break {
+        // A break is passed on at once; what it leaves behind goes its own way.
+        committing.into_background();
+        return Poll::Ready(next);
+    }
+    let mut timer = Timer::new(commit_wait);
+    let over = timer.poll(cx).is_ready();
+    *waiting = Some(Box::new(Waiting { next, committing, timer }));
+    if over { Poll::Ready(release(waiting, false)) } else { Poll::Pending }
+}
+
 /// Passes on what waited. A commit that is not done goes on in the background.
 fn release<E>(waiting: &mut Option<Box<Waiting<E>>>, done: bool) -> Option<Result<Frame<Bytes>, E>> {
     let waiting = *waiting.take()?;
@@ -195,14 +214,14 @@ fn release<E>(waiting: &mut Option<Box<Waiting<E>>>, done: bool) -> Option<Resul
     waiting.next
 }
 
-/// Shows what the inner body gave to whoever watches.
+/// Shows what the inner body gave to whoever watches. An observer has read its data.
 fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, ended: bool) -> Option<Commit> {
     match watching {
         Watching::Nothing => None,
         Watching::Observer(observer) => {
-            let commit = match next {
+            let mut commit = match next {
                 Some(Ok(frame)) => match frame.data_ref() {
-                    Some(data) => observer.feed(data),
+                    Some(_) => observer.commit(),
                     // Trailers come last.
                     None => observer.finish(),
                 },
@@ -211,7 +230,10 @@ fn watch<E>(watching: &mut Watching, next: &Option<Result<Frame<Bytes>, E>>, end
             };
             // A caller that asks whether this was the last frame does not poll again. What the end of the
             // body brings contains all that came before.
-            if ended { observer.finish().or(commit) } else { commit }
+            if ended && let Some(last) = observer.finish() {
+                commit = Some(last);
+            }
+            commit
         }
         Watching::Classifier(classifier) => {
             if let Some(Ok(frame)) = next

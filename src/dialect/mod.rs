@@ -334,11 +334,22 @@ pub(crate) trait Recorder: Send + Sync {
 
     /// Takes in the event with which these bytes begin if it is known from earlier ones what it says, and tells where it
     /// ends. `None` says that nothing was taken in, and that it has to be read.
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)>;
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known>;
 
     /// What was seen so far, in the order of the provider's indexes. `complete` says that the
     /// response came to its end; otherwise what may be partial is left out.
     fn turn(&self, complete: bool) -> Vec<Alternative>;
+}
+
+/// What an event brought that is known from earlier ones. It is neither the end nor an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// Where it ends.
+    pub(crate) end: usize,
+    /// As in [`Progress`].
+    pub(crate) changed: bool,
+    /// The response cannot be remembered, because a bound was reached.
+    pub(crate) over_bounds: bool,
 }
 
 /// How far a response has come with an event.
@@ -371,7 +382,7 @@ mod tests {
 
     use super::*;
 
-    /// Events of each protocol. `T` stands for a text, and `N` for a number.
+    /// Events of each protocol. `T` stands for a text, `N` for a number and `~` for some space.
     const EVENTS: [(usize, &str, &[&str]); 5] = [
         (0, "m", GEMINI),
         (1, "claude-x", GEMINI),
@@ -386,6 +397,7 @@ mod tests {
                 r#"{"type":"content_block_stop","index":0}"#,
                 r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
                 r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"T"},"p":"T"}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"T"}~}"#,
                 r#"{"type":"content_block_delta","index":1,"delta":{"type":"citations_delta","citation":{"encrypted_index":"T"}}}"#,
                 r#"{"type":"content_block_stop","index":1}"#,
                 r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"a","name":"f","input":{}}}"#,
@@ -393,7 +405,7 @@ mod tests {
                 r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"a\":\"T\"}"}}"#,
                 r#"{"type":"content_block_stop","index":2}"#,
                 r#"{"type":"ping","n":[N,-N,N.5,NeN,"T",{"T":"T"}]}"#,
-                r#"{"type":"message_delta","usage":{"output_tokens":N}}"#,
+                r#"{"type":"message_delta","usage":{"output_tokens":N}~}"#,
                 r#"{"type":"message_stop"}"#,
                 r#"{"type":"error","error":{"message":"T"}}"#,
             ],
@@ -466,7 +478,12 @@ mod tests {
             which in 0..EVENTS.len(),
             runs in prop::collection::vec((any::<prop::sample::Index>(), 1..6_usize), 1..8),
             texts in prop::collection::vec(
-                prop_oneof![4 => "[a-z \u{e9}]{0,12}", 1 => r#"(\\[nu"x]|\\u00e9|["\x00{}:,a]){0,3}"#], 1..24),
+                prop_oneof![
+                    4 => "[a-z \u{e9}]{0,12}",
+                    2 => r#"([a-z\u{e9}]{0,20}\\(["\\/bfnrt]|u00e9|u0000|ud83d|ude00)){0,30}"#,
+                    1 => r#"(\\[nu"x]|\\u00e9|["\x00{}:,a]){0,3}"#,
+                ], 1..24),
+            cut: prop::sample::Index,
             numbers in prop::collection::vec("0|1|7|42|-1|007|12x|1\\.5|", 1..24),
             sorted: bool,
             damage in prop::collection::vec(
@@ -494,6 +511,7 @@ mod tests {
                             // Most events are sound.
                             b'N' if time % 3 == 2 => json.extend_from_slice(numbers.next().unwrap().as_bytes()),
                             b'N' => json.extend_from_slice((10 * time).to_string().as_bytes()),
+                            b'~' => json.resize(json.len() + at % 3, b' '),
                             byte => json.push(byte),
                         }
                     }
@@ -504,9 +522,15 @@ mod tests {
                     at += 1;
                     let read = reads.event(&[b"\n", &json[..]].concat());
                     let line = [&json[..], b"\n\n", b"{}"].concat();
+                    // Of what is not whole, nothing is taken in.
+                    let begun = &line[..cut.index(json.len() + 2)];
+                    prop_assert!(learns.again(begun, Until::BlankLine(usize::MAX)).is_none());
                     match learns.again(&line, Until::BlankLine(usize::MAX)) {
-                        Some((progress, end)) => {
+                        Some(Known { end, changed, over_bounds }) => {
                             prop_assert_eq!(end, json.len() + 2);
+                            let Progress { ended, bound, .. } = read;
+                            let unobservable = over_bounds;
+                            let progress = Progress { changed, unobservable, over_bounds, ended, bound, ..Progress::default() };
                             prop_assert_eq!(progress, read);
                         }
                         None => prop_assert_eq!(learns.event(&json), read, "{}", String::from_utf8_lossy(&json)),
@@ -528,9 +552,10 @@ mod tests {
                 for time in 0..if is_single(event) { 1 } else { 4 } {
                     let event =
                         event.replace('T', ["one", "two", "", "a \\\"b\\\""][time]).replace('N', &time.to_string());
+                    let event = event.replace('~', &" ".repeat(time % 3));
                     let line = event.clone() + "\r\n\r\n";
                     match recorder.again(line.as_bytes(), Until::BlankLine(event.len())) {
-                        Some((_, end)) => {
+                        Some(Known { end, .. }) => {
                             assert_eq!(end, line.len());
                             known += 1;
                         }

@@ -11,7 +11,7 @@ use super::{
     restore::PutIn,
 };
 use crate::{
-    dialect::{Dialect, Progress, Recorder},
+    dialect::{Dialect, Known, Progress, Recorder},
     ledger::{Alternative, Anchor, Context, ItemRef, Premise, Turn, TurnId},
     scope::Scope,
     wire::{
@@ -62,6 +62,8 @@ struct Reader {
     unstored: bool,
     ended: bool,
     over: bool,
+    /// What the piece at hand leads to, if it leads to something.
+    change: Option<Box<Change>>,
 }
 
 /// How the body is cut into events.
@@ -127,6 +129,7 @@ impl Observer {
             unstored: false,
             ended: false,
             over: false,
+            change: None,
         };
         let coding = headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes().to_ascii_lowercase());
         if coding.is_some_and(|coding| !matches!(&*coding, b"" | b"identity")) {
@@ -137,36 +140,52 @@ impl Observer {
 
     /// Takes in a piece of the body. A commit that it gives is to be run before the piece is passed on.
     pub fn feed(&mut self, piece: &[u8]) -> Option<Commit> {
+        if self.read(piece) { self.commit() } else { None }
+    }
+
+    /// Takes in a piece of the body, and tells whether there is something to [`commit`](Self::commit).
+    #[inline(always)]
+    pub(crate) fn read(&mut self, piece: &[u8]) -> bool {
+        let reader = &mut self.reader;
+        match &mut self.framing {
+            Framing::Sse { splitter, read_ahead } if !reader.over => {
+                splitter.feed_to(piece, &mut Events { reader, read_ahead });
+                if let Some(data) = splitter.pending() {
+                    reader.read_ahead(data, read_ahead);
+                }
+            }
+            _ => self.read_otherwise(piece),
+        }
+        if self.reader.over {
+            self.framing = Framing::Off;
+        }
+        self.reader.change.is_some()
+    }
+
+    /// Takes in a piece of what is no event stream, or not yet.
+    #[cold]
+    fn read_otherwise(&mut self, piece: &[u8]) {
         if let Framing::Unknown = self.framing {
             self.recognise(piece);
         }
         if self.reader.over {
-            self.framing = Framing::Off;
-            return None;
+            return;
         }
-        let (reader, mut change) = (&mut self.reader, Change::default());
+        let reader = &mut self.reader;
         match &mut self.framing {
             Framing::Sse { splitter, read_ahead } => {
-                splitter.feed_to(piece, &mut Events { reader, read_ahead, change: &mut change });
-                // A client that reads line by line acts on an event before the blank line after it.
-                if *read_ahead == ReadAhead::No
-                    && let Some(data) = splitter.pending()
-                {
-                    *read_ahead = ReadAhead::Tried;
-                    let first = first_line(data);
-                    if is_document(first) {
-                        *read_ahead = ReadAhead::Read;
-                        reader.event(first, &mut change);
-                    }
+                splitter.feed_to(piece, &mut Events { reader, read_ahead });
+                if let Some(data) = splitter.pending() {
+                    reader.read_ahead(data, read_ahead);
                 }
             }
-            Framing::Json(splitter) => splitter.feed(piece, &mut |element| reader.element(&element, &mut change)),
+            Framing::Json(splitter) => splitter.feed(piece, &mut |element| reader.element(&element)),
             Framing::Unknown | Framing::Off => {}
         }
-        if reader.over {
-            self.framing = Framing::Off;
-        }
-        if change.is_nothing() { None } else { self.reader.commit(change) }
+    }
+
+    pub(crate) fn commit(&mut self) -> Option<Commit> {
+        self.reader.commit()
     }
 
     /// Takes in one event of a stream that was cut into events before: the data of a server-sent event, or an element
@@ -175,33 +194,33 @@ impl Observer {
     ///
     /// It leads to the same turn as [`feed`](Self::feed) of the framed bytes. Do not mix the two for one response.
     pub fn feed_event(&mut self, data: &[u8]) -> Option<Commit> {
-        let (reader, mut change) = (&mut self.reader, Change::default());
+        let reader = &mut self.reader;
         if data.len() > reader.shared.config.max_event {
             reader.give_up(Unobserved::TooLarge);
         } else {
-            reader.event(document(data), &mut change);
+            reader.event(document(data));
         }
-        if change.is_nothing() { None } else { reader.commit(change) }
+        reader.commit()
     }
 
     /// The body has come to its end. Call it once; without a terminal event it is as if the body
     /// broke off.
     pub fn finish(&mut self) -> Option<Commit> {
-        let (reader, mut change) = (&mut self.reader, Change::default());
+        let reader = &mut self.reader;
         match std::mem::replace(&mut self.framing, Framing::Off) {
             Framing::Sse { mut splitter, mut read_ahead } => {
                 splitter.finish(&mut |frame| {
                     // What is left may be the first half of an event.
                     let whole = !matches!(&frame, Frame::Event { data, .. } if !is_document(document(data)));
                     if whole {
-                        reader.frame(&frame, &mut read_ahead, &mut change);
+                        reader.frame(&frame, &mut read_ahead);
                     }
                 });
             }
-            Framing::Json(mut splitter) => splitter.finish(&mut |element| reader.element(&element, &mut change)),
+            Framing::Json(mut splitter) => splitter.finish(&mut |element| reader.element(&element)),
             Framing::Unknown | Framing::Off => {}
         }
-        reader.commit(change).or_else(|| self.interrupted())
+        reader.commit().or_else(|| self.interrupted())
     }
 
     /// The body broke off, or nobody wants the rest. Complete parts are kept, provisionally.
@@ -239,12 +258,12 @@ impl Reader {
         self.turn(false)
     }
 
-    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut ReadAhead, change: &mut Change) {
+    fn frame(&mut self, frame: &Frame<'_>, read_ahead: &mut ReadAhead) {
         match frame {
             Frame::Event { .. } if std::mem::take(read_ahead) == ReadAhead::Read => {}
-            Frame::Event { data, .. } => self.event(document(data), change),
+            Frame::Event { data, .. } => self.event(document(data)),
             // Some providers send an error as a bare line.
-            Frame::Stray(line) => self.event(line, change),
+            Frame::Stray(line) => self.event(line),
             Frame::Oversized => {
                 *read_ahead = ReadAhead::No;
                 self.give_up(Unobserved::TooLarge);
@@ -252,41 +271,54 @@ impl Reader {
         }
     }
 
-    fn element(&mut self, element: &Element<'_>, change: &mut Change) {
+    /// A client that reads line by line acts on an event before the blank line after it.
+    #[cold]
+    fn read_ahead(&mut self, data: &[u8], read_ahead: &mut ReadAhead) {
+        if *read_ahead != ReadAhead::No {
+            return;
+        }
+        *read_ahead = ReadAhead::Tried;
+        let first = first_line(data);
+        if is_document(first) {
+            *read_ahead = ReadAhead::Read;
+            self.event(first);
+        }
+    }
+
+    fn element(&mut self, element: &Element<'_>) {
         match element {
-            Element::Value(value) => self.event(value, change),
+            Element::Value(value) => self.event(value),
             Element::Oversized => self.give_up(Unobserved::TooLarge),
             Element::End => {}
         }
     }
 
-    fn event(&mut self, json: &[u8], change: &mut Change) {
+    fn event(&mut self, json: &[u8]) {
         // Relays keep a stream alive with empty events, and end those of every protocol alike.
         if self.over || matches!(json.trim_ascii(), b"" | b"[DONE]") {
             return;
         }
         let progress = self.recorder.event(json);
-        self.note(json, progress, change);
+        self.note(json, progress);
     }
 
     /// Takes in an event that is known from earlier ones, and tells where the next one begins.
     #[inline]
-    fn known(&mut self, data: &[u8], most: usize, change: &mut Change) -> Option<usize> {
+    fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
         // What comes after the end is read.
         if self.over || self.ended {
             return None;
         }
-        let (progress, next) = self.recorder.again(data, Until::BlankLine(most))?;
-        if progress.unobservable || progress.ended || progress.bound {
-            self.note(&data[..next], progress, change);
-        } else {
-            self.unstored |= progress.changed;
+        let Known { end, changed, over_bounds } = self.recorder.again(data, Until::BlankLine(most))?;
+        self.unstored |= changed;
+        if over_bounds {
+            self.give_up(Unobserved::TooLarge);
         }
-        Some(next)
+        Some(end)
     }
 
     /// Acts on what an event brought.
-    fn note(&mut self, json: &[u8], progress: Progress, change: &mut Change) {
+    fn note(&mut self, json: &[u8], progress: Progress) {
         if progress.missing {
             self.shared.count(self.dialect.name(), Event::FinishedMissing);
         }
@@ -294,7 +326,7 @@ impl Reader {
             self.shared.note_bound(self.told_by);
         }
         if progress.error {
-            return self.failed(json, change);
+            return self.failed(json);
         }
         if progress.unobservable {
             let reason = if progress.over_bounds { Unobserved::TooLarge } else { Unobserved::Malformed };
@@ -305,14 +337,16 @@ impl Reader {
         // back. After the end, only what adds something is worth another append.
         self.unstored |= progress.changed;
         if self.ended && (self.unstored || !self.committed) {
-            change.turn = self.turn(true).or(change.turn.take());
-            self.committed |= change.turn.is_some();
+            if let Some(turn) = self.turn(true) {
+                self.change().turn = Some(turn);
+                self.committed = true;
+            }
             self.unstored = false;
         }
     }
 
     /// A terminal error: nothing of the turn is kept, and what it says is bad is forgotten.
-    fn failed(&mut self, json: &[u8], change: &mut Change) {
+    fn failed(&mut self, json: &[u8]) {
         self.over = true;
         self.report.unobserved(Unobserved::Failed);
         let verdict = refusal::classify_event(json);
@@ -329,13 +363,15 @@ impl Reader {
             Some(Verdict { refusal: Refusal::Invalid, place, .. }) if put_in => {
                 self.shared.count(name, Event::RefusedInvalid);
                 let bad = self.put_in.iter().filter(|placed| placed.is_at(&place));
-                change.forget = bad.map(|placed| placed.item).collect();
+                let bad = bad.map(|placed| placed.item).collect();
+                self.change().forget = bad;
             }
             _ => {}
         }
         if self.committed {
             // The end was seen before the error, so the turn is stored already.
-            change.forget.extend(self.items());
+            let items = self.items();
+            self.change().forget.extend(items);
         }
     }
 
@@ -358,7 +394,13 @@ impl Reader {
         }
     }
 
-    fn commit(&self, change: Change) -> Option<Commit> {
+    fn change(&mut self) -> &mut Change {
+        self.change.get_or_insert_default()
+    }
+
+    /// What is to be run now.
+    fn commit(&mut self) -> Option<Commit> {
+        let change = self.change.take()?;
         let (shared, name) = (&self.shared, self.dialect.name());
         if !change.forget.is_empty() {
             let commit = Commit::remove(shared, name, self.scope, change.forget, &self.report);
@@ -399,12 +441,11 @@ impl Reader {
 struct Events<'o> {
     reader: &'o mut Reader,
     read_ahead: &'o mut ReadAhead,
-    change: &'o mut Change,
 }
 
 impl Sink for Events<'_> {
     fn frame(&mut self, frame: Frame<'_>) {
-        self.reader.frame(&frame, self.read_ahead, self.change);
+        self.reader.frame(&frame, self.read_ahead);
     }
 
     #[inline]
@@ -412,7 +453,7 @@ impl Sink for Events<'_> {
         if *self.read_ahead != ReadAhead::No {
             return None;
         }
-        self.reader.known(data, most, self.change)
+        self.reader.known(data, most)
     }
 }
 
@@ -438,12 +479,6 @@ fn is_document(data: &[u8]) -> bool {
 struct Change {
     turn: Option<Commit>,
     forget: Vec<ItemRef>,
-}
-
-impl Change {
-    fn is_nothing(&self) -> bool {
-        self.turn.is_none() && self.forget.is_empty()
-    }
 }
 
 impl fmt::Debug for Observer {

@@ -50,6 +50,12 @@ impl<'a> Str<'a> {
         Self { raw: b"", escaped: false }
     }
 
+    /// The valid string that is written so between its quotes.
+    #[inline]
+    pub(super) fn new(raw: &'a [u8], escaped: bool) -> Self {
+        Self { raw, escaped }
+    }
+
     /// The bytes between the quotes, with the escapes as written.
     #[must_use]
     pub fn raw(&self) -> &'a [u8] {
@@ -166,7 +172,7 @@ impl fmt::Debug for Str<'_> {
 /// The character of the escape whose backslash stands before `rest`: its bytes, their number, and
 /// the number of bytes of `rest` that it is written with.
 #[inline]
-fn unescape(rest: &[u8]) -> ([u8; 4], usize, usize) {
+pub(super) fn unescape(rest: &[u8]) -> ([u8; 4], usize, usize) {
     match rest.first() {
         Some(b'u') => {
             let Some(unit) = hex(&rest[1..]) else {

@@ -15,8 +15,12 @@ use memchr::memchr2;
 /// How much of a buffer stays allocated between events.
 const KEEP: usize = 1024;
 
-/// How much may stand before the data of an event that is compared with that of the one before it.
+/// How much may stand before the data of an event that is expected again.
 const MAX_HEAD: usize = 128;
+
+/// What stands before a name, and before data, as it is written by nearly all.
+const NAME: &[u8] = b"event: ";
+const DATA: &[u8] = b"data: ";
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -77,6 +81,8 @@ impl fmt::Debug for Frame<'_> {
 /// ```
 pub struct SseSplitter {
     limit: usize,
+    /// The next byte begins an event.
+    is_between: bool,
     /// How many bytes of a byte-order mark have been seen; `None` once it can come no more.
     mark: Option<usize>,
     /// The line at hand, as far as it came in earlier chunks.
@@ -93,8 +99,11 @@ pub struct SseSplitter {
     /// Where the data begins in `data`, which may be a whole line.
     data_start: usize,
     has_data: bool,
-    /// What stood before the data of the last event that lay in one chunk.
+    /// What stood before the data of the last event.
     head: Vec<u8>,
+    /// An event as far as it came in earlier chunks, while it has the same before its data, or some of that, and no line
+    /// has ended behind that. Most events come to be known with their last byte; then no line of them is looked at.
+    begun: Vec<u8>,
 }
 
 /// What of the event lies in the chunk at hand and is not copied yet.
@@ -110,6 +119,7 @@ impl SseSplitter {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            is_between: false,
             mark: Some(0),
             line: Vec::new(),
             dropping: false,
@@ -120,6 +130,7 @@ impl SseSplitter {
             data_start: 0,
             has_data: false,
             head: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -131,9 +142,23 @@ impl SseSplitter {
     /// Reads the next bytes of the stream for one who may know an event before its end was looked for.
     pub(crate) fn feed_to(&mut self, chunk: &[u8], sink: &mut impl Sink) {
         let mut chunk = chunk;
+        if !self.is_between {
+            chunk = self.resume(chunk, sink);
+        }
+        while !chunk.is_empty() {
+            chunk = self.whole(chunk, sink);
+            if !chunk.is_empty() {
+                chunk = self.lines(chunk, sink);
+            }
+        }
+    }
+
+    /// Reads on up to the end of the event at hand. Tells what is left.
+    #[inline(never)]
+    fn resume<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
         while let Some(seen) = self.mark {
             let Some((first, rest)) = chunk.split_first() else {
-                return;
+                return chunk;
             };
             if BYTE_ORDER_MARK.get(seen) == Some(first) {
                 chunk = rest;
@@ -141,15 +166,18 @@ impl SseSplitter {
             } else {
                 self.mark = None;
                 self.hold(&BYTE_ORDER_MARK[..seen], &Borrowed::default(), &mut |frame| sink.frame(frame));
+                self.is_between = self.has_nothing();
             }
         }
+        if !self.begun.is_empty() {
+            chunk = self.go_on(chunk, sink);
+        }
+        if self.is_between || chunk.is_empty() { chunk } else { self.lines(chunk, sink) }
+    }
+
+    /// Reads the next bytes line by line, up to the end of the event at hand. Tells what is left.
+    fn lines<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
         let mut event = Borrowed::default();
-        if self.is_between() {
-            chunk = self.whole(chunk, sink);
-            if chunk.is_empty() {
-                return;
-            }
-        }
         loop {
             if self.after_cr
                 && let Some((first, rest)) = chunk.split_first()
@@ -159,13 +187,17 @@ impl SseSplitter {
                     chunk = rest;
                 }
             }
-            let Some(len) = memchr2(b'\n', b'\r', chunk) else {
+            let Some(len) = line_end(chunk) else {
                 break;
             };
             self.after_cr = chunk[len] == b'\r';
             let (line, rest) = (&chunk[..len], &chunk[len + 1..]);
             chunk = rest;
             self.line(line, &mut event, &mut |frame| sink.frame(frame));
+            if line.is_empty() && self.has_nothing() {
+                self.is_between = true;
+                return chunk;
+            }
         }
         self.hold(chunk, &event, &mut |frame| sink.frame(frame));
         if !self.skipping {
@@ -174,18 +206,24 @@ impl SseSplitter {
                 self.name.extend_from_slice(name);
             }
             if let Some(data) = event.data {
-                self.data.extend_from_slice(data);
+                append(&mut self.data, data);
             }
         }
+        self.is_between = self.has_nothing();
+        &[]
     }
 
-    /// Whether the next byte begins an event.
-    fn is_between(&self) -> bool {
-        self.line.is_empty() && self.name.is_empty() && !(self.has_data || self.dropping || self.skipping)
+    /// Whether there is nothing of an event.
+    fn has_nothing(&self) -> bool {
+        self.line.is_empty()
+            && self.name.is_empty()
+            && !(self.has_data || self.dropping || self.skipping)
+            && self.begun.is_empty()
     }
 
     /// Hands on the events with which a chunk begins and that lie in it as a whole, of one line of data and perhaps a name
-    /// before it, as nearly all do. Tells what is left to be read line by line.
+    /// before it, as nearly all do, and keeps what may be the beginning of another one. Tells what is left to be read
+    /// line by line.
     fn whole<'c>(&mut self, mut chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
         if self.after_cr
             && let Some((first, rest)) = chunk.split_first()
@@ -198,26 +236,100 @@ impl SseSplitter {
         while !chunk.is_empty() {
             if !self.head.is_empty()
                 && let Some(data) = chunk.strip_prefix(&*self.head)
-                && let Some(end) = sink.known(data, self.limit.saturating_sub(self.head.len()))
             {
-                chunk = data.get(end..).unwrap_or_default();
-                continue;
-            }
-            let Some(Whole { head, name, data, rest }) = Whole::of(chunk, self.limit) else { return chunk };
-            sink.frame(Frame::Event { name, data });
-            if *head != *self.head {
-                self.head.clear();
-                if head.len() <= MAX_HEAD {
-                    self.head.extend_from_slice(head);
+                if let Some(end) = sink.known(data, self.limit.saturating_sub(self.head.len())) {
+                    chunk = data.get(end..).unwrap_or_default();
+                    continue;
+                }
+                if line_end(data).is_none() {
+                    return self.begin(chunk);
                 }
             }
-            chunk = rest;
+            match Whole::of(chunk, self.limit) {
+                Ok(Whole { head, name, data, rest }) => {
+                    sink.frame(Frame::Event { name, data });
+                    expect(&mut self.head, &[head]);
+                    chunk = rest;
+                }
+                Err(Some(head)) => {
+                    expect(&mut self.head, &[head]);
+                    return self.begin(chunk);
+                }
+                Err(None) if chunk.len() < self.head.len() => return self.begin(chunk),
+                Err(None) => return chunk,
+            }
         }
+        chunk
+    }
+
+    /// Keeps the beginning of an event of which no line of data has ended, if it may be one like the last. Tells what is
+    /// left to be read line by line.
+    fn begin<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        let head = &self.head[..chunk.len().min(self.head.len())];
+        if head.is_empty() || chunk.len() > self.limit || !chunk.starts_with(head) {
+            return chunk;
+        }
+        append(&mut self.begun, chunk);
+        self.is_between = false;
+        &[]
+    }
+
+    /// Reads on in an event that has begun in an earlier chunk. Tells what is left of this one.
+    fn go_on<'c>(&mut self, chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        let missing = self.head.get(self.begun.len()..).unwrap_or_default();
+        let (head, data) = chunk.split_at(chunk.len().min(missing.len()));
+        if !missing.starts_with(head) {
+            return self.undo(chunk, sink);
+        }
+        let end = line_end(data);
+        let after = match &data[end.unwrap_or(data.len())..] {
+            [] => 0,
+            [b'\n', b'\n', ..] => 2,
+            [b'\r', b'\n', b'\r', b'\n', ..] => 4,
+            _ => return self.undo(chunk, sink),
+        };
+        let (event, rest) = chunk.split_at(head.len() + end.unwrap_or(data.len()) + after);
+        if self.begun.len() + event.len() - after > self.limit {
+            return self.undo(chunk, sink);
+        }
+        append(&mut self.begun, event);
+        if end.is_none() {
+            return rest;
+        }
+        let mut begun = mem::take(&mut self.begun);
+        if sink.known(&begun[self.head.len()..], self.limit - self.head.len()).is_none() {
+            match Whole::of(&begun, self.limit) {
+                Ok(Whole { name, data, .. }) => sink.frame(Frame::Event { name, data }),
+                Err(_) => _ = self.lines(&begun, sink),
+            }
+        }
+        begun.clear();
+        begun.shrink_to(KEEP);
+        self.begun = begun;
+        self.is_between = true;
+        rest
+    }
+
+    /// Reads line by line what had begun like the event before it. The chunk at hand is left.
+    fn undo<'c>(&mut self, chunk: &'c [u8], sink: &mut impl Sink) -> &'c [u8] {
+        let mut begun = mem::take(&mut self.begun);
+        if begun.is_empty() || begun.len() < self.head.len() {
+            self.lines(&begun, sink);
+            begun.clear();
+        } else {
+            // The line of the data may be long, and is moved.
+            let start = self.head.len() - DATA.len();
+            self.lines(&begun[..start], sink);
+            begun.drain(..start);
+            give(&mut begun, &mut self.line);
+        }
+        self.begun = begun;
         chunk
     }
 
     /// Hands on what the end of the stream left unterminated, and begins anew.
     pub fn finish(&mut self, frames: &mut dyn FnMut(Frame<'_>)) {
+        self.undo(&[], &mut Blind(&mut *frames));
         let mut event = Borrowed::default();
         if !self.line.is_empty() {
             self.line(b"", &mut event, frames);
@@ -237,7 +349,7 @@ impl SseSplitter {
     /// How many bytes of the unfinished event are kept.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.line.len() + self.name.len() + self.data.len()
+        self.line.len() + self.name.len() + self.data.len() + self.begun.len()
     }
 
     /// Keeps the begun line, of which `part` is next.
@@ -248,7 +360,7 @@ impl SseSplitter {
         if self.skipping || (self.line.is_empty() && part[0] == b':') {
             self.dropping = true;
         } else if self.fits(self.line.len() + part.len(), event) {
-            self.line.extend_from_slice(part);
+            append(&mut self.line, part);
         } else {
             self.dropping = true;
             self.skip(frames);
@@ -300,17 +412,17 @@ impl SseSplitter {
             return;
         }
         let mut line = mem::take(&mut self.line);
-        line.extend_from_slice(rest);
+        append(&mut line, rest);
         match Field::of(&line) {
             Field::Data(start) if !self.has_data => {
-                mem::swap(&mut self.data, &mut line);
+                give(&mut line, &mut self.data);
                 self.data_start = start;
                 self.has_data = true;
             }
             Field::Data(start) => {
                 self.own_data(event);
-                self.data.push(b'\n');
-                self.data.extend_from_slice(&line[start..]);
+                append(&mut self.data, b"\n");
+                append(&mut self.data, &line[start..]);
             }
             Field::Name(start) => {
                 event.name = None;
@@ -331,8 +443,8 @@ impl SseSplitter {
     fn push_data<'c>(&mut self, value: &'c [u8], event: &mut Borrowed<'c>) {
         if self.has_data {
             self.own_data(event);
-            self.data.push(b'\n');
-            self.data.extend_from_slice(value);
+            append(&mut self.data, b"\n");
+            append(&mut self.data, value);
         } else {
             self.has_data = true;
             event.data = Some(value);
@@ -341,7 +453,7 @@ impl SseSplitter {
 
     fn own_data(&mut self, event: &mut Borrowed<'_>) {
         if let Some(data) = event.data.take() {
-            self.data.extend_from_slice(data);
+            append(&mut self.data, data);
         }
     }
 
@@ -352,6 +464,12 @@ impl SseSplitter {
                 name: event.name.unwrap_or(&self.name),
                 data: event.data.unwrap_or(&self.data[self.data_start..]),
             });
+            let name = event.name.unwrap_or(&self.name);
+            if name.is_empty() {
+                expect(&mut self.head, &[DATA]);
+            } else if !self.after_cr {
+                expect(&mut self.head, &[NAME, name, b"\n", DATA]);
+            }
         }
         self.skipping = false;
         self.clear();
@@ -401,27 +519,66 @@ struct Whole<'c> {
 }
 
 impl<'c> Whole<'c> {
-    /// The event with which a chunk begins.
+    /// The event with which a chunk begins; or what stands there before the data, if no line of that has ended.
     #[inline]
-    fn of(chunk: &'c [u8], limit: usize) -> Option<Self> {
+    fn of(chunk: &'c [u8], limit: usize) -> Result<Self, Option<&'c [u8]>> {
         let (mut name, mut rest) = (&chunk[..0], chunk);
-        if let Some(value) = rest.strip_prefix(b"event: ") {
-            let (line, after) = line(value)?;
-            if line.len() + b"event: ".len() > limit {
-                return None;
+        if let Some(value) = rest.strip_prefix(NAME) {
+            let (line, after) = line(value).ok_or(None)?;
+            if line.len() + NAME.len() > limit {
+                return Err(None);
             }
             (name, rest) = (line, after);
         }
-        let value = rest.strip_prefix(b"data: ")?;
+        let value = rest.strip_prefix(DATA).ok_or(None)?;
         let head = &chunk[..chunk.len() - value.len()];
-        let (data, rest) = line(value)?;
-        let rest = match rest {
-            [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => rest,
-            _ => return None,
+        let end = line_end(value).ok_or(Some(head))?;
+        let (data, rest) = match value.split_at(end) {
+            (data, [b'\n', b'\n', rest @ ..] | [b'\r', b'\n', b'\n', rest @ ..]) => (data, rest),
+            (data, [b'\n', b'\r', b'\n', rest @ ..] | [b'\r', b'\n', b'\r', b'\n', rest @ ..]) => (data, rest),
+            _ => return Err(None),
         };
-        let fits = name.len().saturating_add(data.len()).saturating_add(b"data: ".len()) <= limit;
-        fits.then_some(Self { head, name, data, rest })
+        let fits = name.len().saturating_add(data.len()).saturating_add(DATA.len()) <= limit;
+        if fits { Ok(Self { head, name, data, rest }) } else { Err(None) }
     }
+}
+
+/// Takes in what stands before the data of an event, in pieces.
+fn expect(head: &mut Vec<u8>, pieces: &[&[u8]]) {
+    let rest = pieces.iter().try_fold(&head[..], |rest, piece| rest.strip_prefix(*piece));
+    if rest.is_none_or(|rest| !rest.is_empty()) {
+        head.clear();
+        if pieces.iter().map(|piece| piece.len()).sum::<usize>() <= MAX_HEAD {
+            pieces.iter().for_each(|piece| head.extend_from_slice(piece));
+        }
+    }
+}
+
+/// Hands on what a buffer holds to an empty one. What is small is copied, so that each comes to have room of its own.
+fn give(from: &mut Vec<u8>, to: &mut Vec<u8>) {
+    if from.len() <= KEEP {
+        append(to, from);
+        from.clear();
+    } else {
+        mem::swap(from, to);
+    }
+}
+
+/// Takes in more of what is not whole. A large buffer grows by an eighth, so that it holds little more than that.
+pub(super) fn append(buffer: &mut Vec<u8>, part: &[u8]) {
+    if buffer.capacity() - buffer.len() < part.len() {
+        buffer.reserve_exact(part.len().max(buffer.len().clamp(KEEP / 4, KEEP)).max(buffer.len() / 8));
+    }
+    buffer.extend_from_slice(part);
+}
+
+/// Where the line at hand ends. A few bytes are looked at one by one.
+#[inline]
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    if bytes.len() < 16 {
+        return bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+    }
+    memchr2(b'\n', b'\r', bytes)
 }
 
 /// A line that LF or CRLF ends, and what follows that.
@@ -618,12 +775,16 @@ mod tests {
         for _ in 0..1000 {
             splitter.feed(&[b'x'; 1024], &mut |_| {});
         }
-        let held = splitter.line.capacity() + splitter.data.capacity();
+        let capacity = |splitter: &SseSplitter| {
+            let buffers = [&splitter.line, &splitter.data, &splitter.name, &splitter.begun];
+            buffers.map(Vec::capacity).iter().sum::<usize>()
+        };
+        let held = capacity(&splitter);
+        assert!(held <= splitter.buffered() + splitter.buffered() / 8 + KEEP);
         splitter.feed(b"\r\n", &mut |_| {});
-        assert!(splitter.line.capacity() + splitter.data.capacity() <= held, "the line is moved");
+        assert!(capacity(&splitter) <= held + KEEP, "the line is moved");
         splitter.feed(b"\r\n", &mut |_| {});
-        let held = [&splitter.line, &splitter.data, &splitter.name].map(Vec::capacity);
-        assert!(held.iter().sum::<usize>() <= 8 * 1024);
+        assert!(capacity(&splitter) <= 8 * KEEP);
         assert_eq!(splitter.buffered(), 0);
     }
 
@@ -633,6 +794,23 @@ mod tests {
         stream.resize(4 << 20, b'x');
         let frames = split(8 << 20, stream.chunks(1));
         assert_eq!(frames, [Seen::Event(Vec::new(), stream[6..].to_vec())]);
+    }
+
+    /// One who knows events of `a`.
+    #[derive(Default)]
+    struct Knowing(Vec<Seen>);
+
+    impl Sink for Knowing {
+        fn frame(&mut self, frame: Frame<'_>) {
+            self.0.push(seen(&frame));
+        }
+
+        fn known(&mut self, data: &[u8], most: usize) -> Option<usize> {
+            let length = data.iter().take_while(|byte| **byte == b'a').count();
+            let after = [&b"\n\n"[..], b"\r\n\r\n"].into_iter().find(|end| data[length..].starts_with(end))?;
+            (0 < length && length <= most).then(|| self.0.push(event("", &"a".repeat(length))))?;
+            Some(length + after.len())
+        }
     }
 
     const LINES: &str = "((data|event|id|retry|dat|)(:| : |: |)([a-z:\u{e9}{]{0,4})|\\{[a-z:]{0,3}|\\[)";
@@ -652,6 +830,27 @@ mod tests {
             let stream = stream.as_bytes();
             prop_assert_eq!(split(1 << 20, [stream]), oracle(stream));
             prop_assert_eq!(split(1 << 20, stream.chunks(size)), oracle(stream));
+        }
+
+        /// It does not matter either whether an event is known with its last byte or read.
+        #[test]
+        fn known_events_are_the_same(
+            events in prop::collection::vec(
+                "(event: [ab]\r?\n|: c\n)?(data: [a{]{0,6}(\r\n|\n|\r)){1,2}(\r\n|\n|\r)|\\{\n", 1..8),
+            size in 1..24usize,
+            limit in 0..24usize,
+        ) {
+            let stream = events.concat();
+            for limit in [limit, 1 << 20] {
+                let (mut splitter, mut knowing) = (SseSplitter::new(limit), Knowing::default());
+                for chunk in stream.as_bytes().chunks(size) {
+                    splitter.feed_to(chunk, &mut knowing);
+                }
+                splitter.finish(&mut |frame| knowing.frame(frame));
+                let data = |seen: &Seen| if let Seen::Event(_, data) = seen { event("", str::from_utf8(data).unwrap()) } else { seen.clone() };
+                let seen: Vec<_> = split(limit, [stream.as_bytes()]).iter().map(data).collect();
+                prop_assert_eq!(knowing.0.iter().map(data).collect::<Vec<_>>(), seen);
+            }
         }
 
         #[test]

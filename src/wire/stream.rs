@@ -7,7 +7,7 @@ use std::fmt;
 
 use memchr::memchr2;
 
-use super::json::MAX_DEPTH;
+use super::{json::MAX_DEPTH, sse::append};
 
 /// How much of the buffer stays allocated between values.
 const KEEP: usize = 4 * 1024;
@@ -273,7 +273,7 @@ impl JsonSplitter {
             self.skipping = true;
             elements(Element::Oversized);
         } else {
-            self.value.extend_from_slice(part);
+            append(&mut self.value, part);
         }
     }
 

@@ -9,7 +9,9 @@ use super::{
     stream::{Delta, Growing, Rest, Tail, Text},
 };
 use crate::{
-    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable, read::set},
+    dialect::{
+        Known, Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable, read::set,
+    },
     ledger::{
         Alternative, Item, Kind, TurnPart,
         few::Few,
@@ -18,7 +20,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Until},
+        shape::{self, Found, Member, Said, Shapes, Until},
     },
 };
 
@@ -178,12 +180,12 @@ impl MessagesRecorder {
         }
     }
 
-    /// Takes in an event that is like one before it, and tells where it ends; `None` says that it has to be read.
+    /// Takes in an event that is like one before it, and tells where it ends.
     #[inline]
     fn take_in(&mut self, json: &[u8], until: Until) -> Option<usize> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
         let Some((index, piece)) = says else { return Some(end) };
-        let Block::Open(growing) = self.blocks.get_mut(&index)? else { return None };
+        let Some(Block::Open(growing)) = self.blocks.get_mut(&index) else { return None };
         match (&mut **growing, piece) {
             (Growing::Text(block), Piece::Text) => {
                 block.take_in(&text);
@@ -251,7 +253,7 @@ impl MessagesRecorder {
             let raw = &json[part.span.clone()];
             if let Some((text, citations)) = text_of(raw)? {
                 let mut begun = self.begin_text(index);
-                begun.take_in(&text);
+                begun.take_in(&shape::Text::from(&text));
                 begun.cited = citations.map(|citations| (text.raw().to_vec(), raw[citations].to_vec()));
                 self.end_text(index, begun, Some(raw))?;
             } else {
@@ -273,7 +275,7 @@ impl MessagesRecorder {
         let part = request::block(&mut Cursor::new(raw), 0)?;
         let growing = if let Some((text, citations)) = text_of(raw)? {
             let mut begun = self.begin_text(index);
-            begun.take_in(&text);
+            begun.take_in(&shape::Text::from(&text));
             if let Some(citations) = citations {
                 self.learner.bytes += text.raw().len();
                 begun.cited = Some((text.raw().to_vec(), elements(&raw[citations]).to_vec()));
@@ -311,7 +313,7 @@ impl MessagesRecorder {
         match (&mut **growing, delta.kind.decode().as_ref()) {
             (Growing::Text(text), b"text_delta") => {
                 let piece = delta.text.ok_or(Unreadable)?;
-                text.take_in(&piece);
+                text.take_in(&shape::Text::from(&piece));
                 said.add((index, Piece::Text), json, &piece);
             }
             (Growing::Text(text), b"citations_delta") => {
@@ -599,9 +601,9 @@ impl Recorder for MessagesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let end = self.take_in(json, until)?;
-        Some((self.progress(Progress::default()), end))
+        Some(Known { end, changed: false, over_bounds: self.over_bounds })
     }
 
     fn turn(&self, _complete: bool) -> Vec<Alternative> {

@@ -5,7 +5,10 @@ use std::ops::Range;
 use crate::{
     dialect::{PartKind, Unreadable, read::set},
     ledger::fingerprint::Running,
-    wire::json::{Cursor, Str, is_utf8},
+    wire::{
+        json::{Cursor, Str, is_utf8},
+        shape,
+    },
 };
 
 /// What a text joins that begins now.
@@ -109,7 +112,7 @@ impl Tail {
 }
 
 impl Text {
-    pub(super) fn take_in(&mut self, text: &Str<'_>) {
+    pub(super) fn take_in(&mut self, text: &shape::Text<'_>) {
         self.is_empty &= text.is_empty();
         text.decoded(&mut |bytes| {
             self.own.update(bytes);

@@ -10,7 +10,7 @@ use super::{
     request,
 };
 use crate::{
-    dialect::{PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Known, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
     ledger::{
         Alternative, Item, Kind, TurnPart,
         fingerprint::{Running, Tag},
@@ -18,7 +18,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Until},
+        shape::{Found, Member, Said, Shapes, Text, Until},
     },
 };
 
@@ -224,23 +224,23 @@ impl ChatRecorder {
         Ok(())
     }
 
-    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something; `None` says
-    /// that it has to be read.
+    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something.
     #[inline]
     fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
         let Some((index, spoken)) = says else { return Some((false, end)) };
         let choice = self.choices.get_mut(&index)?;
-        let said = Said::More;
-        let mut reader = Reader { json, choice, key: &self.key, whole: false, said, bytes: 0, changed: false };
+        let changed = !text.is_empty();
         match spoken {
-            Spoken::Content => reader.text(&text),
-            Spoken::Field(field) => reader.field(field, &text).then_some(())?,
+            Spoken::Content => choice.speak(&self.key, &text),
+            Spoken::Field(field) => {
+                let Some(Gathered::Text(held)) = choice.held(field) else { return None };
+                held.extend_from_slice(text.raw());
+                self.bytes = self.bytes.saturating_add(text.raw().len());
+                self.over_bounds |= self.bytes > self.limits.max_bytes;
+                self.settle_bounds();
+            }
         }
-        let Reader { bytes, changed, .. } = reader;
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.over_bounds |= self.bytes > self.limits.max_bytes;
-        self.settle_bounds();
         Some((changed, end))
     }
 
@@ -514,10 +514,7 @@ impl Reader<'_> {
             return;
         }
         self.said.add(Spoken::Content, self.json, text);
-        let key = self.key;
-        let hash = self.choice.text.get_or_insert_with(|| Running::new(key, Tag::Text));
-        text.decoded(&mut |bytes| hash.update(bytes));
-        self.choice.text_is_last = true;
+        self.choice.speak(self.key, &Text::from(text));
         self.changed = true;
     }
 
@@ -593,10 +590,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn held(&mut self, field: Field) -> Option<&mut Gathered> {
-        self.choice.fields.iter_mut().find(|(held, _)| *held == field).map(|(_, gathered)| gathered)
-    }
-
     /// Keeps a value as it came, if there is none that says more.
     fn set(&mut self, field: Field, value: &[u8]) {
         self.said = Said::More;
@@ -605,7 +598,7 @@ impl Reader<'_> {
             return;
         }
         let gathered = Gathered::Raw(value.to_vec());
-        match self.held(field) {
+        match self.choice.held(field) {
             Some(Gathered::Raw(held)) if held == value || says == Weight::Blank => return,
             Some(held) => *held = gathered,
             None => self.choice.fields.push((field, gathered)),
@@ -624,34 +617,29 @@ impl Reader<'_> {
             if value.first() != Some(&b'[') {
                 return Ok(());
             }
-            if self.held(field).is_none() {
+            if self.choice.held(field).is_none() {
                 self.choice.fields.push((field, Gathered::Details(Details::default())));
             }
             self.said = Said::More;
-            let Some(Gathered::Details(details)) = self.held(field) else { return Ok(()) };
+            let Some(Gathered::Details(details)) = self.choice.held(field) else { return Ok(()) };
             let added = details.add(value)?;
             self.bytes += added;
             self.changed |= added > 0;
             return Ok(());
         }
         let Some(text) = reasoning::text_of(value) else { return Ok(()) };
-        if self.held(field).is_none() {
+        if self.choice.held(field).is_none() {
             self.choice.fields.push((field, Gathered::Text(Vec::new())));
         }
         if !text.is_empty() {
             self.said.add(Spoken::Field(field), self.json, &text);
         }
-        self.field(field, &text);
+        if let Some(Gathered::Text(held)) = self.choice.held(field) {
+            held.extend_from_slice(text.raw());
+            self.bytes += text.raw().len();
+            self.changed |= !text.is_empty();
+        }
         Ok(())
-    }
-
-    /// Adds to a field that is gathered from pieces of text; says no if this one is not.
-    fn field(&mut self, field: Field, text: &Str<'_>) -> bool {
-        let Some(Gathered::Text(held)) = self.held(field) else { return false };
-        held.extend_from_slice(text.raw());
-        self.bytes += text.raw().len();
-        self.changed |= !text.is_empty();
-        true
     }
 
     fn piece(&mut self, delta: &Delta<'_>) {
@@ -867,6 +855,21 @@ fn write_chunk(thinking: &[Gathered], rest: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 }
 
 impl Choice {
+    /// Takes in a piece of what is said.
+    #[inline]
+    fn speak(&mut self, key: &HashKey, text: &Text<'_>) {
+        if text.is_empty() {
+            return;
+        }
+        let hash = self.text.get_or_insert_with(|| Running::new(key, Tag::Text));
+        text.decoded(&mut |bytes| hash.update(bytes));
+        self.text_is_last = true;
+    }
+
+    fn held(&mut self, field: Field) -> Option<&mut Gathered> {
+        self.fields.iter_mut().find(|(held, _)| *held == field).map(|(_, gathered)| gathered)
+    }
+
     fn len(&self) -> usize {
         let entries = self.fields.iter().map(|(_, gathered)| match gathered {
             Gathered::Details(details) => details.len(),
@@ -897,9 +900,9 @@ impl Recorder for ChatRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let (changed, end) = self.take_in(json, until)?;
-        Some((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some(Known { end, changed, over_bounds: self.over_bounds })
     }
 
     /// Nothing is kept of what did not come to its end.

@@ -7,7 +7,7 @@ use memchr::memmem;
 
 use super::{partial, request};
 use crate::{
-    dialect::{Part, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Known, Part, PartKind, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
     ledger::{
         Alternative, Anchor, Item, Kind, TurnPart,
         fingerprint::{self, Running, Tag},
@@ -15,7 +15,7 @@ use crate::{
     scope::HashKey,
     wire::{
         json::{Cursor, Str, is_utf8},
-        shape::{Found, Member, Said, Shapes, Until},
+        shape::{Found, Member, Said, Shapes, Text, Until},
     },
 };
 
@@ -259,7 +259,7 @@ impl GeminiRecorder {
                     self.bytes += text.raw().len();
                 }
                 let state = state.map(|state| (state, part.anchor(&key, None)));
-                candidate.text(&key, kind, text, state, keeps_text);
+                candidate.text(&key, kind, &Text::from(text), state, keeps_text);
             }
             PartKind::Call => {
                 let span = &bytes[part.span.clone()];
@@ -388,7 +388,7 @@ impl Candidate {
         &mut self,
         key: &HashKey,
         kind: Kind,
-        text: &Str<'_>,
+        text: &Text<'_>,
         state: Option<(Item, Option<Anchor>)>,
         keeps_text: bool,
     ) -> bool {
@@ -539,8 +539,7 @@ fn whole_thought(text: &[u8], state: &Item) -> Bytes {
 }
 
 impl GeminiRecorder {
-    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something; `None` says
-    /// that it has to be read.
+    /// Takes in an event that is like one before it, and tells where it ends and whether it changed something.
     #[inline]
     fn take_in(&mut self, json: &[u8], until: Until) -> Option<(bool, usize)> {
         let Found { says, text, end } = self.shapes.find(json, until)?;
@@ -615,9 +614,9 @@ impl Recorder for GeminiRecorder {
     }
 
     #[inline]
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let (changed, end) = self.take_in(json, until)?;
-        Some((self.progress(Progress { changed, ..Progress::default() }), end))
+        Some(Known { end, changed, over_bounds: self.over_bounds })
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {

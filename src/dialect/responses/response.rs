@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::request::{self, ItemKind};
 use crate::{
-    dialect::{Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
+    dialect::{Known, Part, PartKind, Payload, Progress, Recorder, RecorderLimits, Slot, ToolDefaults, Unreadable},
     ledger::{
         Alternative, Anchor, Item, Kind, TurnPart,
         fingerprint::{self, Running, Tag},
@@ -387,9 +387,9 @@ impl Recorder for ResponsesRecorder {
         self.progress(progress)
     }
 
-    fn again(&mut self, json: &[u8], until: Until) -> Option<(Progress, usize)> {
+    fn again(&mut self, json: &[u8], until: Until) -> Option<Known> {
         let end = self.shapes.find(json, until)?.end;
-        Some((self.progress(Progress::default()), end))
+        Some(Known { end, changed: false, over_bounds: false })
     }
 
     fn turn(&self, complete: bool) -> Vec<Alternative> {
