@@ -254,12 +254,12 @@ impl<'a> Around<'a> {
         };
         let before = self.history.messages[..message].iter().rev();
         let first = message - before.take(MAX_ANSWERS).take_while(answers).count();
-        let start = self.history.messages[first].parts.start;
-        let mut at = self.survey().start(first);
-        let mut units = Vec::with_capacity(output - start + 1);
-        units.push(at);
+        // The messages before hold outputs alone, each of which is a unit.
+        let survey = self.survey();
+        let mut at = survey.start(message);
+        let mut units: Vec<usize> = (survey.start(first)..=at).collect();
         let mut in_text = false;
-        for part in &self.history.parts[start..output] {
+        for part in &self.history.parts[self.history.messages[message].parts.start..output] {
             let is_text = part.text().is_some();
             if is_text && (part.kind == PartKind::Thought || part.is_empty_text()) {
                 continue;
