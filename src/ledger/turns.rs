@@ -1,6 +1,10 @@
 //! The list of a ledger's turns: copied in no time, for a ledger that a request reads is copied to be appended to.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ops::{Deref, RangeInclusive},
+    sync::Arc,
+};
 
 use super::{Turn, TurnId};
 
@@ -20,7 +24,7 @@ impl Held {
     }
 }
 
-/// Ids are drawn at random, so that any part of them tells nearly all turns apart.
+/// This part of an id counts the turns of a process, so that it tells nearly all turns of a ledger apart.
 fn key_of(id: TurnId) -> u64 {
     id.value() as u64
 }
@@ -31,7 +35,37 @@ pub(super) enum Turns {
     /// Most ledgers have one turn.
     One(Held),
     /// None or several, in lists of [`CHUNK`] turns but for the first and the last, none of which is empty.
-    Many(VecDeque<Arc<Vec<Held>>>),
+    Many(VecDeque<Chunk>),
+}
+
+/// Some turns, and between which keys those of them and of all that were among them lie. They grow, mostly, so that a new
+/// one is known not to be there without a look at the turns.
+#[derive(Clone)]
+pub(super) struct Chunk {
+    keys: RangeInclusive<u64>,
+    turns: Arc<Vec<Held>>,
+}
+
+impl Chunk {
+    fn new(turns: Vec<Held>) -> Self {
+        let keys = || turns.iter().map(|held| held.key);
+        let range = keys().min().unwrap_or_default()..=keys().max().unwrap_or_default();
+        Self { keys: range, turns: Arc::new(turns) }
+    }
+
+    /// The turns, to be changed by one of this key: a copy of them, if others have them too.
+    fn changed_by(&mut self, key: u64) -> &mut Vec<Held> {
+        self.keys = (*self.keys.start()).min(key)..=(*self.keys.end()).max(key);
+        owned(&mut self.turns)
+    }
+}
+
+impl Deref for Chunk {
+    type Target = [Held];
+
+    fn deref(&self) -> &[Held] {
+        &self.turns
+    }
 }
 
 impl Default for Turns {
@@ -76,7 +110,8 @@ impl Turns {
                 let mut start = self.len();
                 chunks.iter().rev().find_map(|chunk| {
                     start -= chunk.len();
-                    Some(start + chunk.iter().rposition(is_it)?)
+                    let at = chunk.keys.contains(&key).then(|| chunk.iter().rposition(is_it))??;
+                    Some(start + at)
                 })
             }
         }
@@ -85,11 +120,11 @@ impl Turns {
     pub(super) fn push(&mut self, turn: Arc<Turn>) {
         let held = Held::new(turn);
         match self {
-            Self::One(first) => *self = Self::Many([Arc::new(vec![first.clone(), held])].into()),
+            Self::One(first) => *self = Self::Many([Chunk::new(vec![first.clone(), held])].into()),
             Self::Many(chunks) if chunks.is_empty() => *self = Self::One(held),
             Self::Many(chunks) => match chunks.back_mut().filter(|last| last.len() < CHUNK) {
-                Some(last) => owned(last).push(held),
-                None => chunks.push_back(Arc::new(vec![held])),
+                Some(last) => last.changed_by(held.key).push(held),
+                None => chunks.push_back(Chunk::new(vec![held])),
             },
         }
     }
@@ -102,7 +137,7 @@ impl Turns {
                 Some(turn)
             }
             Self::Many(chunks) => {
-                let first = owned(chunks.front_mut()?);
+                let first = owned(&mut chunks.front_mut()?.turns);
                 let turn = first.remove(0).turn;
                 if first.is_empty() {
                     chunks.pop_front();
@@ -114,14 +149,15 @@ impl Turns {
 
     /// Puts a turn in the place of another, which there has to be.
     pub(super) fn replace(&mut self, at: usize, turn: Arc<Turn>) -> Arc<Turn> {
+        let held = Held::new(turn);
         let former = match self {
             Self::One(held) => held,
             Self::Many(chunks) => {
                 let (chunk, at) = place(chunks, at);
-                &mut owned(&mut chunks[chunk])[at]
+                &mut chunks[chunk].changed_by(held.key)[at]
             }
         };
-        std::mem::replace(former, Held::new(turn)).turn
+        std::mem::replace(former, held).turn
     }
 
     /// Keeps those turns for which this says so.
@@ -133,7 +169,7 @@ impl Turns {
 }
 
 /// The chunk of a position, and the position in it.
-fn place(chunks: &VecDeque<Arc<Vec<Held>>>, at: usize) -> (usize, usize) {
+fn place(chunks: &VecDeque<Chunk>, at: usize) -> (usize, usize) {
     let first = chunks.front().map_or(0, |first| first.len());
     match at.checked_sub(first) {
         None => (0, at),
