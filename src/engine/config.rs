@@ -273,7 +273,7 @@ impl Builder {
 
     /// How many bytes of hashes are kept of the last requests, so that the next request of a conversation is hashed only
     /// where it goes on: some 50 bytes for each text, call and output of a history. Default: 16 MiB. With 0, every
-    /// request is hashed in full while its answer is awaited.
+    /// request is hashed in full while its answer is awaited. They hold no content and no state; clearing the store leaves them.
     pub fn max_hashes(mut self, bytes: usize) -> Self {
         self.config.max_hashes = bytes;
         self

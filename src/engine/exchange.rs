@@ -264,7 +264,8 @@ impl Exchange {
         }
         draft.tolerance = draft.tolerance(history);
         self.patched = draft.patch(history, &plan, &draft.sentinels);
-        self.could_miss = draft.load_failed || draft.misses(history, &plan);
+        let misses = draft.misses(history, &plan);
+        self.could_miss = draft.load_failed || misses;
         let sentinels = if self.patched.is_some() { draft.sentinels.len() } else { 0 };
         let count = |event, count: u64| draft.shared.counters.add(draft.watch.dialect(), event, count);
         count(Event::Restored, plan.restored.into());

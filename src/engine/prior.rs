@@ -152,3 +152,22 @@ impl fmt::Debug for PriorsOf<'_> {
         f.write_str("PriorsOf(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ledger::Anchor, scope::HashKey};
+
+    /// Rule 12: what one scope has hashed is nothing to another, and nothing is kept where nothing may be.
+    #[test]
+    fn scopes_share_no_hashes() {
+        let scopes = [1, 2].map(|n| Scope::from_bytes([n; 32]));
+        let prior = || Prior::new(vec![5], Trace::new(&HashKey::from_bytes([7; 32]), Anchor::from_bytes([0; 16])));
+        for (bytes, kept) in [(1 << 20, true), (0, false)] {
+            let priors = Priors::new(bytes);
+            priors.of(scopes[0]).put(prior());
+            assert_eq!(priors.of(scopes[0]).get(5).is_some(), kept);
+            assert!(priors.of(scopes[0]).get(6).is_none() && priors.of(scopes[1]).get(5).is_none());
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::support::{
     gemini::*,
     rig::{Got, Rig},
     service::{Act, refusal, whole},
-    store::TestStore,
+    store::{Mode, TestStore},
 };
 
 fn rig(store: TestStore) -> Rig {
@@ -88,6 +88,16 @@ async fn request_of(rig: &Rig, session: &'static str, body: &Bytes) -> Got {
     let mut request = request(GENERATE, body.clone());
     request.headers_mut().insert("x-session-id", session.parse().unwrap());
     rig.exchange(request).await
+}
+
+/// What the provider will miss is counted where the store could not be asked, too.
+#[tokio::test]
+async fn what_is_missed_is_counted_though_the_store_fails() {
+    let store = TestStore::new();
+    store.load_as(Mode::Fails);
+    let rig = rig(store);
+    let got = exchange(&rig, GENERATE, &Bytes::from_static(FOLLOW_UP.as_bytes()), [whole("{}")]).await;
+    assert_eq!((got.report().missed, rig.count(Event::Missed), rig.count(Event::LoadFailed)), (1, 1, 1));
 }
 
 /// The dialects whose model stands in the body, before and behind the history.
