@@ -322,6 +322,7 @@ impl SseSplitter {
             self.lines(&begun[..start], sink);
             begun.drain(..start);
             give(&mut begun, &mut self.line);
+            self.is_between = false;
         }
         self.begun = begun;
         chunk
@@ -769,6 +770,13 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_goes_on_like_another_begins_is_one() {
+        let begin = &b"data: 1\n\ndata: a"[..];
+        assert_eq!(split(100, [begin, b"data: b\n\r\n"]), [event("", "1"), event("", "adata: b")]);
+        assert_eq!(split(12, [begin, b"data: bcdef"]), [event("", "1"), Seen::Oversized]);
+    }
+
+    #[test]
     fn a_large_event_leaves_no_large_buffer() {
         let mut splitter = SseSplitter::new(1 << 22);
         splitter.feed(b"data: ", &mut |_| {});
@@ -836,7 +844,7 @@ mod tests {
         #[test]
         fn known_events_are_the_same(
             events in prop::collection::vec(
-                "(event: [ab]\r?\n|: c\n)?(data: [a{]{0,6}(\r\n|\n|\r)){1,2}(\r\n|\n|\r)|\\{\n", 1..8),
+                "(event: [ab]\r?\n|: c\n)?(data: [a{]{0,6}(data: a)?(\r\n|\n|\r)){1,2}(\r\n|\n|\r)|\\{\n", 1..8),
             size in 1..24usize,
             limit in 0..24usize,
         ) {
@@ -857,7 +865,7 @@ mod tests {
         fn chunks_do_not_matter(
             stream in prop::collection::vec(
                 prop::sample::select(&b"\xef\xbb\xbf\r\n\n: {[datevnx\xff"[..]), 0..60),
-            tokens in prop::collection::vec("data:|event:|: |\n|\r|[a-z]{0,5}", 0..12),
+            tokens in prop::collection::vec("data: |data:|event:|: |\n|\n\n|\r|[a-z]{0,5}", 0..16),
             size in 1..9usize,
             limit in 0..24usize,
         ) {
