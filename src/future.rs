@@ -113,7 +113,7 @@ where
 
     pub(crate) fn watch(service: S, engine: Engine, watch: Watch, mut head: request::Parts, body: B) -> Self {
         engine.shape(&watch, &mut head.headers);
-        let stage = Stage::Collecting(Collect::new(body, engine.max_request()));
+        let stage = Stage::Collecting(Collect::new(body, engine.max_request(), engine.buffers().clone()));
         let work = Work { service, engine, watch, head, exchange: None, yielded: false, stage };
         Self { call: Call::None, work: Some(Box::new(work)) }
     }

@@ -2,7 +2,7 @@
 //! scripted streams and clients of this process. See `README.md`. Linux only: CPU time is read from `/proc`.
 //!
 //! `cargo bench --bench load -- quick` takes 20 seconds, `gateway=PATH` measures another build, `only=Gemini` or more
-//! of a name picks from the lines.
+//! of a name picks from the lines; `only='first byte'` from the last table.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -215,7 +215,7 @@ impl Bench {
     fn histories(&self) {
         for (name, dialect, path) in [("Gemini", Dialect::Gemini, GEMINI), ("Anthropic", Dialect::Anthropic, MESSAGES)]
         {
-            if !self.wants(name) {
+            if !self.wants(&format!("first byte, {name}")) {
                 continue;
             }
             let talk = Talk::new(dialect, 200);

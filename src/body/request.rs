@@ -5,10 +5,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+
+use crate::wire::buffers::{Buffer, Buffers};
 
 pin_project! {
     /// The body of a request on its way to the inner service.
@@ -174,10 +176,16 @@ impl<B: Body> fmt::Debug for RequestBody<B> {
 /// However short the limit, a body may have so many frames.
 const MIN_FRAMES: usize = 1 << 10;
 
+/// So much room is made for a body before it is there.
+const MAX_EXPECTED: usize = 4 << 20;
+
 /// Reads a body, up to a limit.
 pub(crate) struct Collect<B: Body> {
     body: Option<Pin<Box<B>>>,
     frames: VecDeque<Bytes>,
+    /// The frames in one piece, if they are more than one.
+    joined: Option<Buffer>,
+    buffers: Buffers,
     length: usize,
     limit: usize,
     trailers: Option<HeaderMap>,
@@ -192,8 +200,28 @@ pub(crate) enum Collected<B: Body> {
 }
 
 impl<B: Body<Data = Bytes>> Collect<B> {
-    pub(crate) fn new(body: B, limit: usize) -> Self {
-        Self { body: Some(Box::pin(body)), frames: VecDeque::new(), length: 0, limit, trailers: None }
+    pub(crate) fn new(body: B, limit: usize, buffers: Buffers) -> Self {
+        let body = Some(Box::pin(body));
+        Self { body, frames: VecDeque::new(), joined: None, buffers, length: 0, limit, trailers: None }
+    }
+
+    /// Takes in a frame. It is copied at once if it is not the only one: then it is still at hand.
+    fn push(&mut self, data: Bytes) {
+        let before = self.length;
+        self.length = before.saturating_add(data.len());
+        if self.length <= self.limit && before > 0 && !data.is_empty() {
+            let joined = self.joined.get_or_insert_with(|| {
+                let to_come = self.body.as_ref().map_or(0, |body| body.size_hint().lower());
+                let expected = self.length.saturating_add(usize::try_from(to_come).unwrap_or(usize::MAX));
+                // Who says how much comes need not send it.
+                let room = expected.min(self.limit).min(self.length.max(MAX_EXPECTED));
+                let mut joined = self.buffers.take(room);
+                self.frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+                joined
+            });
+            joined.extend_from_slice(&data);
+        }
+        self.frames.push_back(data);
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Collected<B>> {
@@ -204,8 +232,7 @@ impl<B: Body<Data = Bytes>> Collect<B> {
                 Some(Err(error)) => break Some(error),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        self.length = self.length.saturating_add(data.len());
-                        self.frames.push_back(data);
+                        self.push(data);
                         // A body of empty frames alone would be read for ever.
                         if self.length > self.limit || self.frames.len() > self.limit.max(MIN_FRAMES) {
                             let rest = self.body.take();
@@ -225,14 +252,8 @@ impl<B: Body<Data = Bytes>> Collect<B> {
             let body = RequestBody { trailers, error, ..RequestBody::frames(frames) };
             return Poll::Ready(Collected::Resumed(body));
         }
-        let whole = match frames.iter().find(|frame| !frame.is_empty()) {
-            Some(only) if only.len() == self.length => only.clone(),
-            _ => {
-                let mut whole = BytesMut::with_capacity(self.length);
-                frames.iter().for_each(|frame| whole.extend_from_slice(frame));
-                whole.freeze()
-            }
-        };
+        let only = || frames.iter().find(|frame| !frame.is_empty()).cloned().unwrap_or_default();
+        let whole = self.joined.take().map_or_else(only, Buffer::freeze);
         let body = RequestBody { trailers, ..RequestBody::frames(frames) };
         Poll::Ready(Collected::Whole { whole, body, has_trailers })
     }

@@ -62,6 +62,7 @@ pub(crate) struct Config {
     pub(crate) queue_entries: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) max_hashes: usize,
+    pub(crate) max_spare: usize,
 }
 
 /// Signatures of fewer characters are no state: providers and clients use short values as markers.
@@ -104,6 +105,7 @@ impl Default for Config {
             queue_entries: 1_024,
             queue_bytes: 64 << 20,
             max_hashes: 16 << 20,
+            max_spare: 16 << 20,
         }
     }
 }
@@ -276,6 +278,14 @@ impl Builder {
     /// request is hashed in full while its answer is awaited. They hold no content and no state; clearing the store leaves them.
     pub fn max_hashes(mut self, bytes: usize) -> Self {
         self.config.max_hashes = bytes;
+        self
+    }
+
+    /// How many bytes of memory are kept for bodies to come, once those that were written into it are sent: bodies of 32 KiB and
+    /// more that came in several frames, and patched ones. Default: 16 MiB. With 0, memory is allocated for each of them,
+    /// which the system has to clear page by page: that takes longer than all the rest.
+    pub fn max_spare(mut self, bytes: usize) -> Self {
+        self.config.max_spare = bytes;
         self
     }
 

@@ -147,7 +147,9 @@ impl Draft {
             return None;
         }
         // Edits never overlap: each part has one slot, and insertions stand between parts.
-        patch.apply(&self.original).ok()
+        let mut patched = self.shared.buffers.take(patch.length(&self.original).ok()?);
+        patch.write(&self.original, &mut patched).ok()?;
+        Some(patched.freeze())
     }
 }
 

@@ -100,6 +100,7 @@ use crate::{
     dialect::{self, Dialect, Operation, Route, Wanted},
     scope::{HashKey, Scope},
     store::Store,
+    wire::buffers::Buffers,
 };
 
 /// Reads requests, puts back what they lack, watches responses and remembers.
@@ -125,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) aliases: Cache<Scope, Scope>,
     spares: Spares,
     priors: Priors,
+    /// For bodies that come in pieces, or are patched.
+    buffers: Buffers,
 }
 
 /// What a provider is known to take where state is missing.
@@ -195,7 +198,7 @@ impl Engine {
 
     pub(crate) fn new(config: Config, key: HashKey, store: Arc<dyn Store>) -> Self {
         let queue = Queue::new(config.queue_entries, config.queue_bytes);
-        let priors = Priors::new(config.max_hashes);
+        let (priors, buffers) = (Priors::new(config.max_hashes), Buffers::new(config.max_spare));
         Self(Arc::new(Shared {
             config,
             key,
@@ -207,6 +210,7 @@ impl Engine {
             aliases: Cache::new(config::MAX_ALIASES),
             spares: Spares::default(),
             priors,
+            buffers,
         }))
     }
 
@@ -245,6 +249,10 @@ impl Engine {
     #[must_use]
     pub fn max_request(&self) -> usize {
         self.0.config.max_request
+    }
+
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.0.buffers
     }
 
     /// Asks for a response that can be observed: `accept-encoding: identity`, unless a decompression

@@ -16,6 +16,7 @@
 //! | [`commit_wait`](crate::engine::Builder::commit_wait) | 250 ms | the end of the answer goes on, the commit too: `commit_late` | clients answer within milliseconds, and the store is slow | the last frame must not wait: then a quick client may miss its turn |
 //! | [`commit_queue`](crate::engine::Builder::commit_queue) | 1,024 commits, 64 MiB | the turn is dropped: `commit_failed` | many streams end at once, and the store is slow | memory is scarce |
 //! | [`max_hashes`](crate::engine::Builder::max_hashes) | 16 MiB | the next request of a conversation that was not heard of for long is hashed in full | many long conversations at once: 50 B for each text, call and output of a history | memory is scarce |
+//! | [`max_spare`](crate::engine::Builder::max_spare) | 16 MiB | memory for a body is allocated anew, and cleared by the system page by page | many long requests at once: two bodies each | memory is scarce |
 //!
 //! Fixed: 4,096 parts of one answer, 128 levels of JSON, 64 KiB and 1 s of a refusal that is held, 256 characters of a
 //! session's name, 10,240 sessions that a count may find under their derived name, 1,024 tenants and models for which a stand-in
@@ -47,6 +48,7 @@
 //! | open streams | streams × 8 KiB and the state seen so far, at most `max_event` + `max_turn` | until the end of the answer |
 //! | commits in the background | the bytes of `commit_queue` | |
 //! | hashes of the last requests | the bytes of `max_hashes` | |
+//! | buffers for bodies, used again | the bytes of `max_spare` | |
 //! | lists for histories, used again | 4 × 1 MiB at most | |
 //! | ledgers | the bytes of the store and a sixteenth; about 20 % and 256 B a ledger for bookkeeping | |
 //! | index of `DiskStore` | ledgers × 250 B | |

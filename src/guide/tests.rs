@@ -92,6 +92,7 @@ fn defaults_of_limits_are_those_of_the_code() {
         ("commit_wait", time(config.commit_wait)),
         ("commit_queue", format!("{} commits, {}", number(config.queue_entries), size(config.queue_bytes))),
         ("max_hashes", size(config.max_hashes)),
+        ("max_spare", size(config.max_spare)),
     ];
     let rows = table(LIMITS, "setting");
     assert_eq!(rows.len(), expected.len());

@@ -33,6 +33,7 @@
 //! ```
 
 pub mod base64;
+pub(crate) mod buffers;
 pub mod canonical;
 pub mod json;
 pub mod patch;

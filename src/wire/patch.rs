@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Two edits of a [`Patch`] touch the same bytes, or one reaches beyond the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +143,13 @@ impl Patch {
     /// [`Overlap`] if two edits touch the same bytes, if an insertion lies inside a replaced range,
     /// or if an edit reaches beyond the body.
     pub fn apply(&self, body: &[u8]) -> Result<Bytes, Overlap> {
+        let mut patched = Vec::with_capacity(self.length(body)?);
+        self.write(body, &mut patched)?;
+        Ok(patched.into())
+    }
+
+    /// How long the body is with all edits made.
+    pub(crate) fn length(&self, body: &[u8]) -> Result<usize, Overlap> {
         let mut removed = 0;
         let mut end = 0;
         self.in_order(|edit| {
@@ -156,7 +163,11 @@ impl Patch {
         if end > body.len() {
             return Err(Overlap);
         }
-        let mut patched = BytesMut::with_capacity((body.len() - removed).saturating_add(self.added));
+        Ok((body.len() - removed).saturating_add(self.added))
+    }
+
+    /// Writes the body with all edits made.
+    pub(crate) fn write(&self, body: &[u8], patched: &mut Vec<u8>) -> Result<(), Overlap> {
         let mut copied = 0;
         self.in_order(|edit| {
             patched.extend_from_slice(body.get(copied..edit.range.start).ok_or(Overlap)?);
@@ -165,7 +176,7 @@ impl Patch {
             Ok(())
         })?;
         patched.extend_from_slice(body.get(copied..).ok_or(Overlap)?);
-        Ok(patched.freeze())
+        Ok(())
     }
 
     /// Where each edit's bytes stand in the patched body, and which range of the original they

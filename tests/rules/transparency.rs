@@ -246,6 +246,39 @@ async fn a_long_body_is_resumed() {
     assert_eq!(rig.store.loads(), 1, "a body of just the limit is read");
 }
 
+/// Rules 1, 2 and 12: the memory of long bodies is used again, but never while someone holds it.
+#[tokio::test]
+async fn long_bodies_in_many_frames_stay_apart() {
+    let rig = Rig::new([]);
+    rig.learn().await;
+    let begins = |body: &str, fill: &str, length: usize| {
+        let long = format!(r#"{{"role":"user","parts":[{{"text":"{}"}}]}},"#, fill.repeat(length));
+        body.replacen("\"contents\":[", &format!("\"contents\":[{long}"), 1)
+    };
+    let mut expected = Vec::new();
+    for (at, fill) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
+        for (lacking, whole) in [(FOLLOW_UP, restored()), (&complete(), complete()), (QUESTION, QUESTION.to_owned())] {
+            let length = 30_000 + 25_000 * at;
+            let (lacking, whole) = (begins(lacking, fill, length), begins(&whole, fill, length));
+            let frames = cut(&lacking, [usize::MAX >> 1, 64 << 10, 5_000][at % 3].min(lacking.len()));
+            for claim in [None, Some(0), Some(1 << 40), Some(u64::MAX)] {
+                let body = Scripted::of(&frames);
+                let body = claim.map_or(Scripted::of(&frames).exact(), |length| body.claims(length));
+                rig.inner.will(ok());
+                rig.exchange(post(GENERATE).body(body).unwrap()).await;
+                if lacking == whole {
+                    assert_same(&rig.inner.last().frames, &frames);
+                }
+                expected.push(whole.clone());
+            }
+        }
+    }
+    // The inner service still holds all of them.
+    let seen = rig.inner.seen();
+    let seen: Vec<String> = seen.iter().rev().take(expected.len()).rev().map(|seen| seen.text()).collect();
+    assert!(seen == expected, "a body was written over");
+}
+
 /// Rule 4: a body that fails reaches the inner service: what was read, then the error.
 #[tokio::test]
 async fn a_broken_request_body_arrives_broken() {

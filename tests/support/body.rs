@@ -76,12 +76,14 @@ pub struct Scripted {
     wait: Option<Pin<Box<tokio::time::Sleep>>>,
     marks_end: bool,
     exact: bool,
+    claims: Option<u64>,
     log: Arc<Log>,
 }
 
 impl Scripted {
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self { steps: steps.into_iter().collect(), wait: None, marks_end: false, exact: false, log: Arc::default() }
+        let steps = steps.into_iter().collect();
+        Self { steps, wait: None, marks_end: false, exact: false, claims: None, log: Arc::default() }
     }
 
     pub fn of(frames: &[Bytes]) -> Self {
@@ -97,6 +99,12 @@ impl Scripted {
     /// Knows its length.
     pub fn exact(mut self) -> Self {
         self.exact = true;
+        self
+    }
+
+    /// Says that so much is still to come, whatever that is.
+    pub fn claims(mut self, length: u64) -> Self {
+        self.claims = Some(length);
         self
     }
 
@@ -143,6 +151,9 @@ impl Body for Scripted {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(claim) = self.claims {
+            return SizeHint::with_exact(claim);
+        }
         if !self.exact {
             return SizeHint::default();
         }
