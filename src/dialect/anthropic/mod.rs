@@ -254,7 +254,7 @@ mod tests {
     fn a_call_that_is_spelled_as_it_came_is_the_same() {
         let whole = br#"{"type":"tool_use","id":"t","name":"n","input":{"a":1},"caller":{"type":"direct"}}"#;
         let same = |block: &str| {
-            let part = request::block(&mut Cursor::new(block.as_bytes()), 0).unwrap();
+            let part = request::one(&mut Cursor::new(block.as_bytes())).unwrap();
             Anthropic.is_same_call(block.as_bytes(), &part, whole)
         };
         assert!(same(r#"{"type":"tool_use","id":"t","name":"n","input":{"a":1},"caller":{"type":"direct"}}"#));

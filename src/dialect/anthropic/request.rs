@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
     fn system(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Unreadable> {
         let system = &mut self.history.system;
         content(cursor, |cursor| {
-            system.push(block(cursor, 0)?.payload);
+            system.push(one(cursor)?.payload);
             Ok(())
         })
     }
@@ -100,10 +100,7 @@ impl<'a> Reader<'a> {
                 }
             } else if key.is("content") {
                 once(&mut seen_content)?;
-                content(cursor, |cursor| {
-                    parts.push(block(cursor, message)?);
-                    Ok(())
-                })?;
+                content(cursor, |cursor| block(cursor, message, |part| parts.push(part)))?;
             }
             Ok::<_, Unreadable>(())
         })?;
@@ -208,9 +205,16 @@ fn said(text: Str<'_>) -> Str<'_> {
     if text.raw() == FILLER.as_bytes() { Str::empty() } else { text }
 }
 
+/// Reads one block that stands alone.
+pub(super) fn one<'a>(cursor: &mut Cursor<'a>) -> Result<Part<'a>, Unreadable> {
+    let mut found = None;
+    block(cursor, 0, |part| found = Some(part))?;
+    found.ok_or(Unreadable)
+}
+
 /// Reads one block. The same reader serves requests and responses, so that what is remembered and what is looked up
 /// can never be derived differently.
-pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'a>, Unreadable> {
+fn block<'a>(cursor: &mut Cursor<'a>, message: usize, found: impl FnOnce(Part<'a>)) -> Result<(), Unreadable> {
     let bytes = cursor.bytes();
     let part =
         |span, kind, payload, slot| Part { message, span, kind, id: None, name: None, payload, slot, snake_case: true };
@@ -218,12 +222,14 @@ pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<
         Some(b'{') => {}
         Some(b'"') => {
             let (text, span) = cursor.string()?;
-            return Ok(part(span, PartKind::Text, Payload::Text(text), Slot::Beside));
+            found(part(span, PartKind::Text, Payload::Text(text), Slot::Beside));
+            return Ok(());
         }
         _ => {
             let span = cursor.skip()?;
             let payload = Payload::Json(Some(&bytes[span.clone()]));
-            return Ok(part(span, PartKind::Other, payload, Slot::Unfit));
+            found(part(span, PartKind::Other, payload, Slot::Unfit));
+            return Ok(());
         }
     }
     let mut draft = Draft::default();
@@ -231,7 +237,7 @@ pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<
     let raw = &bytes[span.clone()];
     let reduced = |kind, reduction: Reduction, slot| part(span.clone(), kind, Payload::Reduced(raw, reduction), slot);
     let kind = draft.kind.map(|kind| kind.decode()).unwrap_or_default();
-    Ok(match (&*kind, draft.text) {
+    found(match (&*kind, draft.text) {
         (b"text", Some(text)) => match draft.cited(bytes) {
             None => part(span, PartKind::Text, Payload::Text(said(text)), Slot::Beside),
             Some(found) => reduced(PartKind::Native, reduce::content, draft.native(&span, found)),
@@ -263,7 +269,8 @@ pub(super) fn block<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<
             let slot = draft.native(&span, reduce::opaque(raw)?);
             reduced(PartKind::Native, reduce::content, slot)
         }
-    })
+    });
+    Ok(())
 }
 
 impl<'a> Draft<'a> {

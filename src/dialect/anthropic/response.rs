@@ -249,7 +249,7 @@ impl MessagesRecorder {
         }
         let mut index = 0;
         Cursor::at(json, at).array(|cursor| {
-            let part = request::block(cursor, 0)?;
+            let part = request::one(cursor)?;
             let raw = &json[part.span.clone()];
             if let Some((text, citations)) = text_of(raw)? {
                 let mut begun = self.begin_text(index);
@@ -272,7 +272,7 @@ impl MessagesRecorder {
             return Err(Unreadable);
         }
         let raw = &json[span];
-        let part = request::block(&mut Cursor::new(raw), 0)?;
+        let part = request::one(&mut Cursor::new(raw))?;
         let growing = if let Some((text, citations)) = text_of(raw)? {
             let mut begun = self.begin_text(index);
             begun.take_in(&shape::Text::from(&text));
@@ -422,7 +422,7 @@ impl MessagesRecorder {
                     }
                 };
                 // Without opaque fields in them, citations are nothing to be remembered.
-                let cited = request::block(&mut Cursor::new(&built), 0)?;
+                let cited = request::one(&mut Cursor::new(&built))?;
                 if cited.kind == PartKind::Native {
                     parts = self.learner.parts(&built)?;
                 }
@@ -529,7 +529,7 @@ fn decoded(text: Option<&Str<'_>>) -> Option<Box<str>> {
 impl Learner {
     /// What is remembered of a whole block that is no text.
     fn parts(&mut self, raw: &[u8]) -> Result<Few<TurnPart>, Unreadable> {
-        let part = request::block(&mut Cursor::new(raw), 0)?;
+        let part = request::one(&mut Cursor::new(raw))?;
         Ok(self.part(&part, raw).map_or_else(Few::default, Few::One))
     }
 
@@ -660,7 +660,7 @@ mod tests {
         let whole = r#"{"type":"thinking","thinking":"a\"\ud83d\ude00","signature":"AAAABBBBCCCC\/DDD="}"#;
         assert_eq!(part.whole.as_deref(), Some(whole.as_bytes()));
         assert_eq!(&part.state.as_ref().unwrap().raw()[..], br#""AAAABBBBCCCC\/DDD=""#);
-        let text = request::block(&mut Cursor::new(br#"{"type":"thinking","thinking":"a\"\ud83d\ude00"}"#), 0).unwrap();
+        let text = request::one(&mut Cursor::new(br#"{"type":"thinking","thinking":"a\"\ud83d\ude00"}"#)).unwrap();
         assert_eq!(text.anchor(&recorder.learner.key, None), Some(part.anchor));
     }
 

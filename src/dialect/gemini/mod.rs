@@ -93,7 +93,7 @@ impl Dialect for Gemini {
     }
 
     fn signed(&self, part: &Bytes, state: &Bytes) -> Option<Bytes> {
-        let read = request::part(&mut Cursor::new(part), 0).ok()?;
+        let read = request::one(&mut Cursor::new(part)).ok()?;
         Some(restore(&read, state)?.apply(part))
     }
 

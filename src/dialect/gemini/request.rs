@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
                 return cursor.skip().map(drop).map_err(Unreadable::from);
             }
             each(cursor, |cursor| {
-                let part = part(cursor, 0)?;
+                let part = one(cursor)?;
                 if part.kind != PartKind::Other || !matches!(part.payload, Payload::Json(None)) {
                     system.push(part.payload);
                 }
@@ -150,10 +150,7 @@ impl<'a> Reader<'a> {
                 cursor.skip()?;
             } else if key.is("parts") {
                 once(&mut seen_parts)?;
-                each(cursor, |cursor| {
-                    parts.push(part(cursor, message)?);
-                    Ok(())
-                })?;
+                each(cursor, |cursor| part(cursor, message, |part| parts.push(part)))?;
             } else {
                 cursor.skip()?;
             }
@@ -220,13 +217,20 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Reads one part that stands alone.
+pub(super) fn one<'a>(cursor: &mut Cursor<'a>) -> Result<Part<'a>, Unreadable> {
+    let mut found = None;
+    part(cursor, 0, |part| found = Some(part))?;
+    found.ok_or(Unreadable)
+}
+
 /// Reads one part. The same reader serves requests and responses, so that what is remembered and
 /// what is looked up can never be derived differently.
-pub(super) fn part<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'a>, Unreadable> {
+fn part<'a>(cursor: &mut Cursor<'a>, message: usize, found: impl FnOnce(Part<'a>)) -> Result<(), Unreadable> {
     let bytes = cursor.bytes();
     if cursor.peek() != Some(b'{') {
         let span = cursor.skip()?;
-        return Ok(Part {
+        found(Part {
             message,
             kind: PartKind::Other,
             id: None,
@@ -236,6 +240,7 @@ pub(super) fn part<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'
             snake_case: false,
             span,
         });
+        return Ok(());
     }
     let mut draft = Draft::default();
     let mut last_end = 0;
@@ -272,7 +277,9 @@ pub(super) fn part<'a>(cursor: &mut Cursor<'a>, message: usize) -> Result<Part<'
     };
     let kind = if draft.confused { PartKind::Other } else { kind };
     let payload = if draft.confused { Payload::Json(Some(&bytes[span.clone()])) } else { payload };
-    Ok(Part { message, span, kind, id: draft.id, name: draft.name, payload, slot, snake_case: draft.snake_case })
+    let Draft { id, name, snake_case, .. } = draft;
+    found(Part { message, span, kind, id, name, payload, slot, snake_case });
+    Ok(())
 }
 
 fn member<'a>(cursor: &mut Cursor<'a>, key: Str<'a>, draft: &mut Draft<'a>) -> Result<(), Unreadable> {

@@ -90,7 +90,7 @@ impl<'a> Content<'a> {
                 return cursor.skip().map(drop).map_err(Unreadable::from);
             }
             cursor.array(|cursor| {
-                let part = request::part(cursor, 0)?;
+                let part = request::one(cursor)?;
                 match self.first {
                     None => self.first = Some(part),
                     Some(_) => self.more.push(part),
