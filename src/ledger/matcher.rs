@@ -147,6 +147,12 @@ struct Candidate {
     part: u32,
 }
 
+impl Candidate {
+    fn key(&self) -> (usize, u32, u32) {
+        (self.turn, self.alternative, self.part)
+    }
+}
+
 /// The places of equal content, and the remembered parts that fit them.
 #[derive(Default)]
 struct Bucket {
@@ -260,6 +266,7 @@ impl<'a> Matcher<'a> {
             let first = bucket.places.first().copied();
             (first.is_none_or(|first| places[first].id.is_none()), first)
         });
+        self.reserve(places, &buckets, &mut outcomes);
         // Content that is equal without reservation comes before content that only gained defaults, or
         // that is one chunk of a run: nowhere may the latter take what the former proves.
         for bucket in &buckets {
@@ -345,12 +352,12 @@ impl<'a> Matcher<'a> {
     }
 
     fn is_free(&self, candidate: &Candidate) -> bool {
-        !self.used.contains(&(candidate.turn, candidate.alternative, candidate.part))
+        !self.used.contains(&candidate.key())
     }
 
     fn take(&mut self, places: &[Place<'_>], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
         self.known.get_mut().found.push((places[place].starts[0], candidate.turn));
-        self.used.insert((candidate.turn, candidate.alternative, candidate.part));
+        self.used.insert(candidate.key());
         self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
         let turn = self.turns[candidate.turn].id();
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
@@ -377,7 +384,54 @@ impl<'a> Matcher<'a> {
         fits
     }
 
+    /// What is equal only with reservation, but has all before it that preceded the turn, is not left to a place with
+    /// equal content and another history.
+    fn reserve(&mut self, places: &[Place<'_>], buckets: &[Bucket], outcomes: &mut [Outcome]) {
+        if self.strictness == Strictness::Strict || buckets.iter().all(|bucket| bucket.reduced.is_empty()) {
+            return;
+        }
+        let follows = |matcher: &Self, at: usize, candidate: &Candidate| {
+            let before = matcher.turns[candidate.turn].context().before();
+            places[at].starts.iter().any(|start| matcher.surroundings.before(*start) == before)
+        };
+        let reduced = buckets.iter().flat_map(|bucket| bucket.reduced.iter()).map(Candidate::key);
+        let reduced: OwnSet<_> = reduced.collect();
+        let mut contested = OwnSet::default();
+        for bucket in buckets {
+            for candidate in bucket.candidates.iter().filter(|candidate| reduced.contains(&candidate.key())) {
+                let has_id = self.part(candidate).id_raw().is_some();
+                if !has_id && !bucket.places.iter().any(|at| follows(self, *at, candidate)) {
+                    contested.insert(candidate.key());
+                }
+            }
+        }
+        if contested.is_empty() {
+            return;
+        }
+        for bucket in buckets {
+            let list = bucket.reduced.iter().filter(|candidate| contested.contains(&candidate.key())).copied();
+            let list: Vec<_> = list.collect();
+            self.resolve_by(places, bucket, &list, outcomes, |matcher, open, candidates, outcomes| {
+                matcher.by_history(places, &open, candidates, outcomes);
+            });
+        }
+    }
+
     fn resolve(&mut self, places: &[Place<'_>], bucket: &Bucket, list: &[Candidate], outcomes: &mut [Outcome]) {
+        self.resolve_by(places, bucket, list, outcomes, |matcher, open, candidates, outcomes| {
+            matcher.resolve_list(places, open, candidates, outcomes);
+        });
+    }
+
+    /// Assigns what may be assigned of a list, completed turns before provisional ones.
+    fn resolve_by(
+        &mut self,
+        places: &[Place<'_>],
+        bucket: &Bucket,
+        list: &[Candidate],
+        outcomes: &mut [Outcome],
+        assign: impl Fn(&mut Self, Vec<usize>, &[Candidate], &mut [Outcome]),
+    ) {
         for provisional in [false, true] {
             let candidates: Vec<_> = list
                 .iter()
@@ -397,7 +451,7 @@ impl<'a> Matcher<'a> {
                 .filter(|place| self.fits(&places[*place], &candidates))
                 .collect();
             if !open.is_empty() && !candidates.is_empty() {
-                self.resolve_list(places, open, &candidates, outcomes);
+                assign(self, open, &candidates, outcomes);
             }
         }
     }

@@ -366,3 +366,29 @@ async fn texts_that_were_merged_over_a_dropped_thought_keep_the_signature_of_the
         }
     }
 }
+
+/// Where all that preceded the answer stands before the merged text, a text of another answer that equals one of its
+/// pieces has no claim.
+#[tokio::test]
+async fn a_later_text_that_equals_the_last_piece_of_a_merged_one_does_not_get_its_signature_g8() {
+    for how in WAYS {
+        let turn = Turn::new([Say::text("One. "), Say::thought("Hm."), Say::text("Two.")]);
+        let gateway = Gateway::says([turn]);
+        let client = Client::new(API, how);
+        let first = gateway.ask(&client, &[user("Go")]).await;
+        let (merged, elsewhere) = (first.kept(), model([json!({"text": "Two."})]));
+        let mut history = vec![user("Go"), merged.clone(), user("On")];
+        for _ in 0..3 {
+            let next = gateway.ask(&client, &history).await;
+            assert_eq!(next.signature(1, 0), first.signatures()[0], "{how:?}");
+            gateway.took(1);
+            history.extend([elsewhere.clone(), user("On")]);
+        }
+        // Without the merged text, and where something else preceded it, the piece may be what it was.
+        for changed in [vec![user("Go"), elsewhere.clone(), user("On")], vec![user("Stay"), elsewhere, user("On")]] {
+            let next = gateway.ask(&client, &changed).await;
+            assert_eq!(next.signature(1, 0), first.signatures()[0], "{how:?}");
+            gateway.took(1);
+        }
+    }
+}
