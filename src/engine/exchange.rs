@@ -372,7 +372,7 @@ impl Exchange {
         let Some(caller) = self.later.take() else { return };
         let draft = &mut self.draft;
         let Some(reading) = draft.read(&caller) else { return };
-        draft.lacks_something(reading.history(), &Gaps::find(reading.history()));
+        draft.lacks_something(&reading);
         self.could_miss = draft.misses(reading.history(), &self.plan);
         self.reading = Some(reading);
     }
@@ -619,7 +619,7 @@ impl Exchange {
             let history = self.draft.history(&self.draft.original);
             let plan = history.map(|history| {
                 let survey = OnceCell::new();
-                self.draft.plan(&history, &Gaps::find(&history), &survey, Some(ledger))
+                self.draft.plan(&history, &Gaps::find(&history, Gaps::default()), &survey, Some(ledger))
             });
             if let Some(plan) = plan {
                 let (shared, name) = (&self.draft.shared, self.draft.watch.dialect());

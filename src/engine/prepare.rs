@@ -126,15 +126,14 @@ impl Prepare {
         let Some(reading) = draft.read(&caller) else {
             return Self::ready(exchange);
         };
-        let gaps = Gaps::find(reading.history());
-        if !draft.lacks_something(reading.history(), &gaps) {
+        if !draft.lacks_something(&reading) {
             exchange.planned(reading, Plan::default(), OnceCell::new());
             return Self::ready(exchange);
         }
         let mut reply = shared.store.load(&draft.scope());
         match reply.now() {
             Some(loaded) => {
-                exchange.loaded(reading, &gaps, Some(loaded));
+                exchange.loaded(reading, Some(loaded));
                 Self::ready(exchange)
             }
             None => {
@@ -166,8 +165,7 @@ impl Future for Prepare {
                 };
                 waiting.take().map(|waiting| {
                     let Waiting { mut exchange, reading, .. } = *waiting;
-                    let gaps = Gaps::find(reading.history());
-                    exchange.loaded(reading, &gaps, loaded);
+                    exchange.loaded(reading, loaded);
                     exchange
                 })
             }
@@ -233,8 +231,8 @@ impl Draft {
     }
 
     /// Whether there is a place where state could be missing, and be put back; counted.
-    pub(super) fn lacks_something(&self, history: &History<'_>, gaps: &Gaps) -> bool {
-        let lacks = !gaps.is_empty() && !history.kept_elsewhere && self.watch.patchable;
+    pub(super) fn lacks_something(&self, reading: &Reading) -> bool {
+        let lacks = !reading.gaps().is_empty() && !reading.history().kept_elsewhere && self.watch.patchable;
         self.shared.count(self.watch.dialect(), if lacks { Event::Loaded } else { Event::NothingMissing });
         lacks
     }
@@ -321,7 +319,8 @@ impl Draft {
         survey: &OnceCell<Survey>,
         ledger: Option<&Ledger>,
     ) -> Plan {
-        let Some(ledger) = ledger.filter(|ledger| Restorer::may_find(history, gaps, ledger)) else {
+        let worth = |ledger| Some((ledger, Restorer::worth_matching(history, gaps, ledger)?));
+        let Some((ledger, kinds)) = ledger.and_then(worth) else {
             return Plan::default();
         };
         let bound = self.is_bound();
@@ -342,7 +341,7 @@ impl Draft {
             bound,
             tools: if bound { self.bound_tools(history) } else { None },
         };
-        restorer.plan(ledger)
+        restorer.plan(ledger, &kinds)
     }
 
     pub(super) fn defaults(&self, history: &History<'_>) -> ToolDefaults {
@@ -424,10 +423,10 @@ impl Draft {
 
 impl Exchange {
     /// What comes of the store's answer; of none if it took too long.
-    fn loaded(&mut self, reading: Reading, gaps: &Gaps, loaded: Option<Result<Option<Arc<Ledger>>, StoreError>>) {
+    fn loaded(&mut self, reading: Reading, loaded: Option<Result<Option<Arc<Ledger>>, StoreError>>) {
         let survey = OnceCell::new();
         let plan = match loaded {
-            Some(Ok(ledger)) => self.draft.plan(reading.history(), gaps, &survey, ledger.as_deref()),
+            Some(Ok(ledger)) => self.draft.plan(reading.history(), reading.gaps(), &survey, ledger.as_deref()),
             Some(Err(error)) => {
                 self.draft.load_failed(Some(&error));
                 Plan::default()

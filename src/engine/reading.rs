@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Shared;
+use super::{Shared, restore::Gaps};
 use crate::{
     dialect::{Dialect, History},
     wire::json::is_utf8,
@@ -27,9 +27,10 @@ self_cell::self_cell!(
     }
 );
 
-/// A request body and the history that was read in it.
+/// A request body, the history that was read in it, and where that could lack state.
 pub(super) struct Reading {
     read: Read,
+    gaps: Gaps,
     shared: Arc<Shared>,
 }
 
@@ -39,36 +40,49 @@ impl Reading {
         if !is_utf8(body) {
             return None;
         }
-        let empty = shared.spares.take();
-        let read = Read::try_new(body.clone(), |body| dialect.read(body, empty)).ok()?;
-        Some(Self { read, shared: shared.clone() })
+        let Spare { history, gaps } = shared.spares.take();
+        let read = Read::try_new(body.clone(), |body| dialect.read(body, history)).ok()?;
+        let gaps = Gaps::find(read.borrow_dependent(), gaps);
+        Some(Self { read, gaps, shared: shared.clone() })
     }
 
     pub(super) fn history(&self) -> &History<'_> {
         self.read.borrow_dependent()
+    }
+
+    pub(super) fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         let history = self.read.with_dependent_mut(|_, history| take(history).emptied());
-        self.shared.spares.put(history);
+        self.shared.spares.put(Spare { history, gaps: take(&mut self.gaps) });
     }
 }
 
-/// Empty lists that have room.
+/// Lists that have room, for one request. What the second still holds is of no use.
 #[derive(Default)]
-pub(super) struct Spares(Mutex<Vec<History<'static>>>);
+struct Spare {
+    history: History<'static>,
+    gaps: Gaps,
+}
+
+/// Those of former requests.
+#[derive(Default)]
+pub(super) struct Spares(Mutex<Vec<Spare>>);
 
 impl Spares {
-    fn take(&self) -> History<'static> {
+    fn take(&self) -> Spare {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    fn put(&self, history: History<'static>) {
+    fn put(&self, spare: Spare) {
+        let room = spare.history.parts.capacity().max(spare.history.messages.capacity()).max(spare.gaps.room());
         let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < MAX_SPARES && history.parts.capacity().max(history.messages.capacity()) <= MAX_PARTS {
-            spares.push(history);
+        if spares.len() < MAX_SPARES && room <= MAX_PARTS {
+            spares.push(spare);
         }
     }
 }

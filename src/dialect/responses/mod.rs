@@ -149,10 +149,24 @@ struct Reduced {
 
 impl Reduced {
     fn read(raw: &[u8]) -> Option<Self> {
-        let mut parts = Vec::with_capacity(1);
-        let item = request::item(&mut Cursor::new(raw), 0, &mut parts).ok()?;
-        let has_state = parts.iter().any(|part| matches!(part.slot, Slot::Held(_)));
-        Some(Self { has_id: item.id.is_some(), has_state })
+        let (mut has_id, mut has_state) = (false, false);
+        let item = Cursor::new(raw).object::<Unreadable>(|cursor, key| {
+            let is_text = cursor.peek() == Some(b'"');
+            if is_text && key.is("id") {
+                has_id = !cursor.string()?.0.is_empty();
+            } else if is_text && key.is("encrypted_content") {
+                has_state = !cursor.string()?.0.is_empty();
+            }
+            Ok(())
+        });
+        item.ok()?;
+        if !has_state {
+            // Reasoning that is shown in full is its own state.
+            let mut parts = Vec::new();
+            request::item(&mut Cursor::new(raw), 0, &mut parts).ok()?;
+            has_state = parts.iter().any(|part| matches!(part.slot, Slot::Held(_)));
+        }
+        Some(Self { has_id, has_state })
     }
 }
 

@@ -14,12 +14,32 @@ pub(crate) struct Gaps {
     pub(super) targets: Vec<Range<usize>>,
     /// Outputs whose call is not in the history.
     pub(super) orphans: Vec<usize>,
+    /// Calls, and outputs that may answer them, while they are paired.
+    open: Open,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    calls: Vec<usize>,
+    outputs: Vec<usize>,
 }
 
 impl Gaps {
-    /// Finds them by looking at the shape of the history alone.
-    pub(crate) fn find(history: &History<'_>) -> Self {
-        Self { targets: targets(history), orphans: orphans(history) }
+    /// Finds them by looking at the shape of the history alone. The lists of another history are used again.
+    pub(crate) fn find(history: &History<'_>, former: Self) -> Self {
+        let Self { mut targets, mut orphans, mut open } = former;
+        targets.clear();
+        orphans.clear();
+        open.calls.clear();
+        find_targets(history, &mut targets);
+        find_orphans(history, &mut open, &mut orphans);
+        Self { targets, orphans, open }
+    }
+
+    /// How many elements the longest of the lists has room for.
+    pub(crate) fn room(&self) -> usize {
+        let Self { targets, orphans, open: Open { calls, outputs } } = self;
+        targets.capacity().max(orphans.capacity()).max(calls.capacity()).max(outputs.capacity())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -29,8 +49,7 @@ impl Gaps {
 
 /// The parts, and runs of text parts, that lack state. A run goes on in the next message of the model:
 /// some clients make a message of every event.
-fn targets(history: &History<'_>) -> Vec<Range<usize>> {
-    let mut targets = Vec::new();
+fn find_targets(history: &History<'_>, targets: &mut Vec<Range<usize>>) {
     let mut push = |target: Range<usize>| {
         if targets.is_empty() {
             // Where one lacks state, most do.
@@ -63,7 +82,6 @@ fn targets(history: &History<'_>) -> Vec<Range<usize>> {
             push(start..at);
         }
     }
-    targets
 }
 
 /// How many unanswered calls of earlier messages are remembered while outputs are paired with calls.
@@ -75,9 +93,8 @@ pub(super) fn lacks_state(history: &History<'_>, run: &Range<usize>) -> bool {
 }
 
 /// The outputs that answer no call of the history.
-fn orphans(history: &History<'_>) -> Vec<usize> {
-    let mut orphans = Vec::new();
-    let (mut calls, mut outputs): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+fn find_orphans(history: &History<'_>, open: &mut Open, orphans: &mut Vec<usize>) {
+    let Open { calls, outputs } = open;
     let mut at = 0;
     while at < history.messages.len() {
         let author = history.messages[at].author;
@@ -90,7 +107,7 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
                 outputs.clear();
                 outputs.extend(parts.filter(|part| history.parts[*part].kind == PartKind::Output));
                 if !outputs.is_empty() {
-                    pair(history, &mut calls, &outputs, &mut orphans);
+                    pair(history, calls, outputs, orphans);
                 }
                 // Calls that nobody answered so far hardly will be.
                 let old = calls.len().saturating_sub(MAX_OPEN_CALLS);
@@ -99,7 +116,6 @@ fn orphans(history: &History<'_>) -> Vec<usize> {
         }
         at = end;
     }
-    orphans
 }
 
 /// Pairs outputs with open calls: by id, then by name in order where a side has no id.

@@ -228,15 +228,16 @@ pub(crate) struct Restorer<'a> {
 }
 
 impl Restorer<'_> {
-    /// Whether anything that is remembered could go back, told without looking at content.
-    pub(crate) fn may_find(history: &History<'_>, gaps: &Gaps, ledger: &Ledger) -> bool {
+    /// What of the ledger could go back, told without looking at content; `None` if that is nothing.
+    pub(crate) fn worth_matching(history: &History<'_>, gaps: &Gaps, ledger: &Ledger) -> Option<Kinds> {
         let kinds = Kinds::worth_matching(gaps, ledger);
-        gaps.targets.iter().any(|target| kinds.contain(history, target))
-            || !(gaps.orphans.is_empty() || ledger.is_empty())
+        let may_find = gaps.targets.iter().any(|target| kinds.contain(history, target))
+            || !(gaps.orphans.is_empty() || ledger.is_empty());
+        may_find.then_some(kinds)
     }
 
     /// Matches the ledger against the history.
-    pub(crate) fn plan(&self, ledger: &Ledger) -> Plan {
+    pub(crate) fn plan(&self, ledger: &Ledger, kinds: &Kinds) -> Plan {
         let turns: OwnMap<_, _> = ledger.turns().map(|turn| (turn.id(), turn)).collect();
         let mut work = Work {
             restorer: self,
@@ -251,7 +252,7 @@ impl Restorer<'_> {
             first_calls: HashSet::new(),
         };
         let mut matcher = Matcher::new(ledger.turns(), self.around, self.strictness);
-        work.kept_parts(&mut matcher, &Kinds::worth_matching(self.gaps, ledger));
+        work.kept_parts(&mut matcher, kinds);
         let dropped = work.dropped_calls(&matcher, ledger);
         let comebacks: Vec<_> = dropped.iter().map(|dropped| work.comes_back(dropped)).collect();
         let mut returning = work.whole_thoughts(&comebacks);
