@@ -60,6 +60,19 @@ pub(crate) struct Message {
     pub(crate) span: Range<usize>,
     /// Its parts, as indexes into [`History::parts`].
     pub(crate) parts: Range<usize>,
+    /// What the dialect wants to know of it where parts are put back.
+    pub(crate) note: Note,
+}
+
+/// What was noted of a message while it was read, so that it need not be read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Note {
+    #[default]
+    Nothing,
+    /// The provider's id of it is there.
+    Named,
+    /// No member of it is one that could be put back. Another one would be inserted here.
+    Open(usize),
 }
 
 /// One part of a message.

@@ -18,7 +18,7 @@ use std::{collections::HashMap, fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Uri};
 
-pub(crate) use self::history::{Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable};
+pub(crate) use self::history::{Author, History, Message, Note, Part, PartKind, Payload, Slot, Thinking, Unreadable};
 use crate::{
     ledger::{Alternative, Anchor, Kind, few::Few},
     scope::HashKey,

@@ -258,23 +258,21 @@ impl<'a> Matcher<'a> {
         self.used.reserve(places.len());
         self.known.get_mut().found.reserve(places.len());
         self.chosen.reserve(places.len().min(self.turns.len()));
-        let mut buckets = self.fill(places);
+        let buckets = self.fill(places);
         self.choose_alternatives(&buckets);
-        // The order of the places keeps the result the same on every run. What has an id tells whose neighbour the
-        // rest is.
-        buckets.sort_unstable_by_key(|bucket| {
-            let first = bucket.places.first().copied();
-            (first.is_none_or(|first| places[first].id.is_none()), first)
-        });
+        // They are in the order of the places, which keeps the result the same on every run. What has an id tells whose
+        // neighbour the rest is.
+        let has_id = |bucket: &&Bucket| bucket.places.first().is_some_and(|first| places[*first].id.is_some());
+        let in_order = || buckets.iter().filter(has_id).chain(buckets.iter().filter(|bucket| !has_id(bucket)));
         self.reserve(places, &buckets, &mut outcomes);
         // Content that is equal without reservation comes before content that only gained defaults, or
         // that is one chunk of a run: nowhere may the latter take what the former proves.
-        for bucket in &buckets {
+        for bucket in in_order() {
             if !self.resolve_one(places, bucket, &mut outcomes) {
                 self.resolve(places, bucket, &bucket.candidates, &mut outcomes);
             }
         }
-        for bucket in &buckets {
+        for bucket in in_order() {
             self.resolve(places, bucket, &bucket.reduced, &mut outcomes);
         }
         outcomes

@@ -312,6 +312,19 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Reads a string, and tells whether it is written as this one, which was read before.
+    pub(crate) fn string_is(&mut self, text: &Str<'_>) -> Result<bool, Invalid> {
+        if self.peek() != Some(b'"') {
+            return Err(Invalid);
+        }
+        let end = self.pos + 1 + text.raw.len();
+        if self.bytes.get(self.pos + 1..end) == Some(text.raw) && self.bytes.get(end) == Some(&b'"') {
+            self.pos = end + 1;
+            return Ok(true);
+        }
+        self.string().map(|(own, _)| own.raw == text.raw)
+    }
+
     /// Visits the members of an object, and tells its span.
     ///
     /// At each call of `member` the cursor stands at the member's value. The callback reads the

@@ -137,3 +137,29 @@ proptest! {
         }
     }
 }
+
+/// Of two equal texts the one before the thought was edited; the other one is not taken for it.
+#[test]
+fn no_thought_stands_behind_a_text_that_was_edited() {
+    let think = Say::Think { redacted: false, shown: false };
+    let says = vec![Say::Text(0), think, Say::Text(0), Say::Call { name: 0, args: 0 }];
+    let rig = Rig::new(&[(says, 0), (vec![Say::Text(1)], 0)]);
+    let mut history = vec![FAMILY.said("go")];
+    let blocks = run(rig.send(&history)).0.unwrap();
+    history.push(json!({"role": "assistant", "content": bare(&blocks)}));
+    history.extend(FAMILY.next(&blocks, 0));
+    let mut edited = history.clone();
+    edited[1]["content"][0]["text"] = json!("Sure, edited.");
+    let (answer, arrived) = run(rig.send(&edited));
+    assert!(
+        answer.is_some() && rig.provider.refused() == 0,
+        "{}\n{}\n{}",
+        json!(blocks),
+        json!(edited),
+        json!(arrived)
+    );
+    assert_eq!(in_one_form(arrived), in_one_form(edited));
+    // As it was it comes back whole.
+    let arrived = run(rig.send(&history)).1;
+    assert_eq!(arrived[1]["content"].as_array(), Some(&blocks));
+}

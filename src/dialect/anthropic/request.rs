@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::reduce::{self, Opaque};
 use crate::{
     dialect::{
-        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        Author, History, Message, Note, Part, PartKind, Payload, Slot, Thinking, Unreadable,
         gemini::is_placeholder,
         history::Reduction,
         read::{self, once, set},
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
             Ok::<_, Unreadable>(())
         })?;
         let parts = first..self.history.parts.len();
-        self.history.messages.push(Message { author, span, parts });
+        self.history.messages.push(Message { author, span, parts, note: Note::Nothing });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{
     request::{self, Scan},
 };
 use crate::{
-    dialect::{History, Part, PartKind, Slot, Splice, Spot, Unreadable, Whole},
+    dialect::{History, Note, Part, PartKind, Slot, Splice, Spot, Unreadable, Whole},
     ledger::{Kind, few::Few},
     wire::{json::Cursor, patch::Framed},
 };
@@ -64,6 +64,13 @@ struct Insertion<'a> {
 /// The splices that put whole parts back into a message; none if one of them has no room there.
 pub(super) fn put_back(body: &[u8], history: &History<'_>, spot: Spot, wholes: &[Whole<'_>]) -> Option<Few<Splice>> {
     let message = history.messages.get(spot.message)?;
+    if let (Note::Open(end), [whole]) = (message.note, wholes)
+        && whole.kind != Kind::Call
+        && !is_chunk(whole)
+    {
+        let members = Framed { before: ",", bytes: whole.raw.clone(), after: "" };
+        return Some(Few::One(Splice::insert(end, members)));
+    }
     let scan = request::scan(&mut Cursor::at(body, message.span.start)).ok()?;
     let mut insertion =
         Insertion { body, scan, splices: Few::default(), members: Few::default(), fields: Few::default() };

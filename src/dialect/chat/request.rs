@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     dialect::{
-        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        Author, History, Message, Note, Part, PartKind, Payload, Slot, Thinking, Unreadable,
         read::{self, set},
     },
     scope::MemberPath,
@@ -124,7 +124,8 @@ impl<'a> Reader<'a> {
             }
         }
         let parts = first..self.history.parts.len();
-        self.history.messages.push(Message { author, span: scan.span, parts });
+        let note = scan.note();
+        self.history.messages.push(Message { author, span: scan.span, parts, note });
         Ok(())
     }
 
@@ -228,6 +229,11 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(super) fn field(&self, field: Field) -> Option<&Range<usize>> {
         Some(&self.fields[field as usize].as_ref()?.span)
+    }
+
+    fn note(&self) -> Note {
+        let is_open = !self.is_empty && self.fields.iter().all(Option::is_none);
+        if is_open { Note::Open(self.end) } else { Note::Nothing }
     }
 
     fn text(&self, field: Field) -> Option<Str<'a>> {

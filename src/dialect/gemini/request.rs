@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::{partial, placeholder};
 use crate::{
     dialect::{
-        Author, History, Message, Part, PartKind, Payload, Slot, Thinking, Unreadable,
+        Author, History, Message, Note, Part, PartKind, Payload, Slot, Thinking, Unreadable,
         read::{self, once},
     },
     scope::MemberPath,
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
             Ok::<_, Unreadable>(())
         })?;
         let parts = first..self.history.parts.len();
-        self.history.messages.push(Message { author, span, parts });
+        self.history.messages.push(Message { author, span, parts, note: Note::Nothing });
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Method, Uri};
 
 use super::{
-    Dialect, History, Layout, Message, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
+    Dialect, History, Layout, Message, Note, Operation, Part, PartKind, Payload, Recorder, RecorderLimits, Route, Slot,
     Splice, Spot, ToolDefaults, Unreadable, Whole, elements,
 };
 use crate::{
@@ -79,19 +79,19 @@ impl Dialect for Responses {
 
     fn is_same_call(&self, _body: &[u8], part: &Part<'_>, whole: &[u8]) -> bool {
         let (Some(name), Payload::Encoded(arguments)) = (part.name, &part.payload) else { return false };
-        let (mut called, mut with) = (None, None);
+        let (mut is_called, mut is_made_with) = (false, false);
         let read = Cursor::new(whole).object::<Unreadable>(|cursor, key| {
             let is_text = cursor.peek() == Some(b'"');
             match &*key.decode() {
-                b"name" if is_text => called = Some(cursor.string()?.0.raw()),
-                b"arguments" if is_text => with = Some(cursor.string()?.0.raw()),
+                b"name" if is_text => is_called = cursor.string_is(&name)?,
+                b"arguments" if is_text => is_made_with = cursor.string_is(arguments)?,
                 _ => {
                     cursor.skip()?;
                 }
             }
             Ok(())
         });
-        read.is_ok() && called == Some(name.raw()) && with == Some(arguments.raw())
+        read.is_ok() && is_called && is_made_with
     }
 
     fn same_state(&self, one: &[u8], other: &[u8]) -> bool {
@@ -119,7 +119,7 @@ impl Dialect for Responses {
     /// A reasoning item goes back as it came, but without its id where the item after it has none: the provider
     /// looks for what followed it by their ids.
     fn put_back(&self, body: &[u8], history: &History<'_>, spot: Spot, parts: &[Whole<'_>]) -> Option<Few<Splice>> {
-        let mut is_named = is_named(body, history, spot.message + usize::from(spot.before.is_none()));
+        let mut is_named = is_named(history, spot.message + usize::from(spot.before.is_none()));
         let mut fitted: Few<Bytes> = Few::default();
         for part in parts.iter().rev() {
             if part.kind == Kind::Thought {
@@ -134,9 +134,9 @@ impl Dialect for Responses {
         elements(self.layout(), body, history, spot, &parts)
     }
 
-    fn replace(&self, body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
+    fn replace(&self, _body: &[u8], history: &History<'_>, part: usize, whole: &Bytes) -> Option<Splice> {
         let part = history.parts.get(part)?;
-        Some(Splice::replace(part.span.clone(), fit(history, whole, is_named(body, history, part.message + 1))?))
+        Some(Splice::replace(part.span.clone(), fit(history, whole, is_named(history, part.message + 1))?))
     }
 }
 
@@ -171,15 +171,13 @@ impl Reduced {
 }
 
 /// Whether the first item from this message on that is no reasoning has an id.
-fn is_named(body: &[u8], history: &History<'_>, message: usize) -> bool {
+fn is_named(history: &History<'_>, message: usize) -> bool {
     let mut messages = history.messages.get(message..).unwrap_or_default().iter();
     let is_thought = |message: &&Message| {
         let parts = &history.parts[message.parts.clone()];
         matches!(parts, [part] if part.kind == PartKind::Thought)
     };
-    let next = messages.find(|message| !is_thought(message));
-    let next = next.and_then(|message| has_id(body.get(message.span.clone())?));
-    next.unwrap_or_default()
+    messages.find(|message| !is_thought(message)).is_some_and(|message| message.note == Note::Named)
 }
 
 /// Whether a raw item has an id; an empty one is none.

@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::Range};
 
 use crate::{
     dialect::{
-        Author, History, Message, Part, PartKind, Payload, Slot, Unreadable,
+        Author, History, Message, Note, Part, PartKind, Payload, Slot, Unreadable,
         read::{self, set},
     },
     scope::MemberPath,
@@ -102,7 +102,12 @@ impl<'a> Reader<'a> {
                     slot: Slot::Unfit,
                     snake_case: false,
                 });
-                self.history.messages.push(Message { author: Author::Client, span, parts: first..first + 1 });
+                self.history.messages.push(Message {
+                    author: Author::Client,
+                    span,
+                    parts: first..first + 1,
+                    note: Note::Nothing,
+                });
             }
             Some(b'[') => {
                 cursor.array(|cursor| self.item(cursor))?;
@@ -126,7 +131,8 @@ impl<'a> Reader<'a> {
             self.id_only.push((first, span.clone()));
         }
         let parts = first..self.history.parts.len();
-        self.history.messages.push(Message { author: item.author, span: item.span, parts });
+        let note = if item.id.is_some() { Note::Named } else { Note::Nothing };
+        self.history.messages.push(Message { author: item.author, span: item.span, parts, note });
         Ok(())
     }
 

@@ -314,7 +314,7 @@ impl Work<'_> {
             let is_call = |(_, part): &(usize, u32)| {
                 remembered.part(*part as usize).is_some_and(|part| part.kind() == Kind::Call)
             };
-            let repeated = restorer.dialect.is_repeated(raw) && group.kept.iter().any(is_call);
+            let repeated = || group.kept.iter().any(is_call) && restorer.dialect.is_repeated(raw);
             // Where a thought has to precede what it led to, that has to be there.
             let mut later = (index + 1..).zip(remembered.parts().skip(index as usize + 1));
             let next = later.find(|(_, part)| !is_whole(part));
@@ -324,8 +324,8 @@ impl Work<'_> {
             let held = part.state().is_some_and(|state| restorer.around.holds(state))
                 || (pairs && part.id().is_some_and(|id| restorer.around.names(id)));
             let refused = restorer.refused.contains(&item(index));
-            let twice = !repeated && done.contains(&item(index));
-            match (refused || twice || (held && !repeated), pairs) {
+            let twice = done.contains(&item(index)) && !repeated();
+            match (refused || twice || (held && !repeated()), pairs) {
                 (false, _) => {
                     thoughts.push(index);
                     missing.push(index);
@@ -574,10 +574,13 @@ impl Work<'_> {
         let Some(turn) = self.turns.get(&candidate.turn) else { return false };
         let tools = turn.premise().and_then(|premise| premise.tools);
         let starts = [self.restorer.run_starts[candidate.message], candidate.message];
+        // What the client changed in front of what it kept is no part of the turn.
+        let messages = &self.restorer.history.messages;
+        let is_first = |start: usize| (messages[start].parts.start..candidate.at).all(|at| self.is_known(at));
         candidate.gapless
             && tools == self.restorer.tools
             && turn.context().system() == around.system()
-            && starts.iter().any(|start| around.before(*start) == turn.context().before())
+            && starts.iter().any(|start| around.before(*start) == turn.context().before() && is_first(*start))
     }
 }
 
