@@ -90,7 +90,21 @@ impl<'a> Reader<'a> {
 
     fn message(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Unreadable> {
         let bytes = cursor.bytes();
-        let scan = scan(cursor)?;
+        read::make_room(&mut self.history, cursor);
+        let message = self.history.messages.len();
+        let first = self.history.parts.len();
+        let (mut lists, begun) = (Lists::default(), self.begun);
+        let parts = &mut self.history.parts;
+        // Where the role stands first, lists need not be read again once it is known.
+        let scan = scan_lists(cursor, |role, list, cursor| {
+            let author = match &*role.decode() {
+                b"assistant" => Author::Model,
+                b"tool" | b"function" => return Ok(None),
+                b"system" | b"developer" if !begun => return Ok(None),
+                _ => Author::Client,
+            };
+            lists.read(author, list, cursor, message, parts)
+        })?;
         let role = scan.role.map(|role| role.decode()).unwrap_or_default();
         let is_instruction = matches!(&*role, b"system" | b"developer");
         if is_instruction && !self.begun {
@@ -98,12 +112,9 @@ impl<'a> Reader<'a> {
             return each_content(bytes, &scan, 0, &Slot::Unfit, |part| system.push(part.payload));
         }
         self.begun = true;
-        read::make_room(&mut self.history, cursor);
-        let message = self.history.messages.len();
-        let first = self.history.parts.len();
         let author = if &*role == b"assistant" { Author::Model } else { Author::Client };
         match &*role {
-            b"assistant" => self.answer(bytes, &scan, message)?,
+            b"assistant" => self.answer(bytes, &scan, message, first, lists)?,
             b"tool" | b"function" => {
                 let (span, payload) = output(bytes, &scan)?;
                 let part = Part {
@@ -118,6 +129,7 @@ impl<'a> Reader<'a> {
                 };
                 self.history.parts.push(part);
             }
+            _ if lists.has_content => {}
             _ => {
                 let parts = &mut self.history.parts;
                 each_content(bytes, &scan, message, &Slot::Unfit, |part| parts.push(part))?;
@@ -130,9 +142,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A message of the model: its reasoning, what it says, what it calls.
-    fn answer(&mut self, bytes: &'a [u8], scan: &Scan<'a>, message: usize) -> Result<(), Unreadable> {
+    fn answer(
+        &mut self,
+        bytes: &'a [u8],
+        scan: &Scan<'a>,
+        message: usize,
+        first: usize,
+        mut lists: Lists,
+    ) -> Result<(), Unreadable> {
         let parts = &mut self.history.parts;
-        let first = parts.len();
+        if !lists.has_content {
+            each_content(bytes, scan, message, &Slot::Beside, |part| parts.push(part))?;
+            lists.put_calls_last(parts);
+        }
         if let Some((field, part)) = thought(bytes, scan, message) {
             if field == Field::Content && part.slot.is_missing() && !part.is_empty_text() {
                 if self.contents.len() == self.contents.capacity() {
@@ -140,10 +162,9 @@ impl<'a> Reader<'a> {
                 }
                 self.contents.push(first);
             }
-            parts.push(part);
+            parts.insert(first, part);
         }
-        each_content(bytes, scan, message, &Slot::Beside, |part| parts.push(part))?;
-        if let Some(calls) = &scan.calls {
+        if let Some(calls) = scan.calls.as_ref().filter(|_| lists.calls.is_none()) {
             let mut cursor = Cursor::at(bytes, calls.start);
             match cursor.peek() {
                 Some(b'[') => {
@@ -168,6 +189,64 @@ impl<'a> Reader<'a> {
             lacks_nothing(answer);
         }
         Ok(())
+    }
+}
+
+/// The lists of a message that were read while it was scanned.
+#[derive(Default)]
+struct Lists {
+    has_content: bool,
+    /// Its calls, as indexes into the parts of the history.
+    calls: Option<Range<usize>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Content,
+    Calls,
+}
+
+impl Lists {
+    /// Reads a list; none if it means nothing in a message by this author.
+    fn read<'a>(
+        &mut self,
+        author: Author,
+        list: List,
+        cursor: &mut Cursor<'a>,
+        message: usize,
+        parts: &mut Vec<Part<'a>>,
+    ) -> Result<Option<Range<usize>>, Unreadable> {
+        let is_model = author == Author::Model;
+        if list == List::Calls && !is_model {
+            return Ok(None);
+        }
+        let first = parts.len();
+        let beside = if is_model { Slot::Beside } else { Slot::Unfit };
+        let span = cursor.array(|cursor| {
+            parts.push(match list {
+                List::Content => element(cursor, message, &beside)?,
+                List::Calls => call(cursor, message)?,
+            });
+            Ok::<_, Unreadable>(())
+        })?;
+        match list {
+            List::Content => {
+                self.has_content = true;
+                self.put_calls_last(parts);
+            }
+            List::Calls => self.calls = Some(first..parts.len()),
+        }
+        Ok(Some(span))
+    }
+
+    /// Puts what was said behind the calls before them.
+    fn put_calls_last(&mut self, parts: &mut [Part<'_>]) {
+        if let Some(calls) = &mut self.calls
+            && calls.end < parts.len()
+        {
+            parts[calls.start..].rotate_left(calls.len());
+            *calls = parts.len() - calls.len()..parts.len();
+        }
     }
 }
 
@@ -243,6 +322,22 @@ impl<'a> Scan<'a> {
 
 /// Reads what a message is made of.
 pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> {
+    scan_lists(cursor, |_, _, _| Ok(None))
+}
+
+/// The same for one who may read a list while its members are visited, if the role is known by then.
+fn scan_lists<'a>(
+    cursor: &mut Cursor<'a>,
+    mut read: impl FnMut(&Str<'a>, List, &mut Cursor<'a>) -> Result<Option<Range<usize>>, Unreadable>,
+) -> Result<Scan<'a>, Unreadable> {
+    let mut list = |role: Option<&Str<'a>>, list: List, cursor: &mut Cursor<'a>| {
+        let is_list = cursor.peek() == Some(b'[');
+        let span = match role.filter(|_| is_list) {
+            Some(role) => read(role, list, cursor)?,
+            None => None,
+        };
+        span.map_or_else(|| cursor.skip().map_err(Unreadable::from), Ok)
+    };
     let mut scan = Scan { is_empty: true, ..Scan::default() };
     let span = cursor.object(|cursor, key| {
         let key = key.decode();
@@ -252,8 +347,15 @@ pub(super) fn scan<'a>(cursor: &mut Cursor<'a>) -> Result<Scan<'a>, Unreadable> 
             b"role" if is_text => set(&mut scan.role, cursor.string()?.0)?,
             b"tool_call_id" if is_text => set(&mut scan.id, cursor.string()?.0)?,
             b"name" if is_text => set(&mut scan.name, cursor.string()?.0)?,
-            b"content" => set(&mut scan.content, Value::read(cursor)?)?,
-            b"tool_calls" => set(&mut scan.calls, cursor.skip()?)?,
+            b"content" if is_text => set(&mut scan.content, Value::read(cursor)?)?,
+            b"content" => {
+                let span = list(scan.role.as_ref(), List::Content, cursor)?;
+                set(&mut scan.content, Value { span, text: None })?;
+            }
+            b"tool_calls" => {
+                let span = list(scan.role.as_ref(), List::Calls, cursor)?;
+                set(&mut scan.calls, span)?;
+            }
             b"function_call" => set(&mut scan.function_call, cursor.skip()?)?,
             key => {
                 let value = Value::read(cursor)?;
@@ -530,27 +632,59 @@ fn function<'a>(cursor: &mut Cursor<'a>, arguments: &str) -> Result<Called<'a>, 
         if key.is("name") && cursor.peek() == Some(b'"') {
             return set(&mut name, cursor.string()?.0);
         }
-        let span = cursor.skip()?;
-        if key.is(arguments) {
-            set(&mut payload, self::arguments(&cursor.bytes()[span]))?;
+        if !key.is(arguments) {
+            return cursor.skip().map(drop).map_err(Unreadable::from);
         }
-        Ok::<_, Unreadable>(())
+        // Arguments are JSON inside a string. What is no JSON is compared as the string that it is.
+        let value = Value::read(cursor)?;
+        let held = match value.text {
+            Some(text) => Payload::Encoded(text),
+            None => Payload::Json(Some(&cursor.bytes()[value.span]).filter(|value| *value != b"null")),
+        };
+        set(&mut payload, held)
     })?;
     Ok((name, payload.unwrap_or(Payload::Json(None)), span))
-}
-
-/// Arguments are JSON inside a string. What is no JSON is compared as the string that it is.
-fn arguments(value: &[u8]) -> Payload<'_> {
-    match reasoning::text_of(value) {
-        Some(text) => Payload::Encoded(text),
-        None => Payload::Json(Some(value).filter(|value| *value != b"null")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scope::HashKey;
+
+    /// In which order the members of a message stand decides how it is read, and not what it is.
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        let calls = r#""tool_calls":[{"id":"c1","function":{"name":"n","arguments":"{}"}},{"id":"c2","function":{"name":"m","arguments":"{\"a\":1}"}}]"#;
+        let contents = [
+            r#""content":[{"type":"text","text":"a"},{"type":"thinking","thinking":"t"},{"type":"text","text":"b"}]"#,
+            r#""content":"a""#,
+            r#""content":[]"#,
+            r#""content":null"#,
+        ];
+        for role in ["assistant", "user", "tool", "developer", "system"] {
+            let role = format!(r#""role":"{role}""#);
+            for content in contents {
+                for reasoning in [r#""reasoning_content":"thought""#, r#""reasoning_content":"""#, r#""name":"x""#] {
+                    let members = [&*role, calls, content, reasoning];
+                    let read = |order: [usize; 4]| {
+                        let message = order.map(|at| members[at]).join(",");
+                        let body = format!(r#"{{"messages":[{{"role":"user","content":"hi"}},{{{message}}}]}}"#);
+                        let history = read(body.as_bytes(), History::default()).unwrap();
+                        let parts = history.parts_of(1).iter().map(|part| {
+                            let (raw, id) = (body[part.span.clone()].to_owned(), part.id.map(|id| id.raw().to_vec()));
+                            (part.kind, part.message, raw, id, std::mem::discriminant(&part.slot))
+                        });
+                        parts.collect::<Vec<_>>()
+                    };
+                    let expected = read([1, 2, 3, 0]);
+                    for order in [[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 2, 1], [2, 0, 1, 3], [1, 0, 2, 3], [3, 1, 0, 2]] {
+                        // A tool's answer is one value, whatever stands around it.
+                        assert_eq!(read(order), expected, "{role} {content} {reasoning} {order:?}");
+                    }
+                }
+            }
+        }
+    }
 
     fn parts(message: &str) -> Vec<(PartKind, bool)> {
         let body = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}},{message}]}}");
