@@ -257,7 +257,6 @@ impl<'a> Matcher<'a> {
         self.kept.take();
         self.used.reserve(places.len());
         self.known.get_mut().found.reserve(places.len());
-        self.chosen.reserve(places.len().min(self.turns.len()));
         let buckets = self.fill(places);
         self.choose_alternatives(&buckets);
         // They are in the order of the places, which keeps the result the same on every run. What has an id tells whose
@@ -356,7 +355,9 @@ impl<'a> Matcher<'a> {
     fn take(&mut self, places: &[Place<'_>], place: usize, candidate: &Candidate, outcomes: &mut [Outcome]) {
         self.known.get_mut().found.push((places[place].starts[0], candidate.turn));
         self.used.insert(candidate.key());
-        self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
+        if self.turns[candidate.turn].alternatives().len() > 1 {
+            self.chosen.entry(candidate.turn).or_insert(candidate.alternative);
+        }
         let turn = self.turns[candidate.turn].id();
         outcomes[place] = Outcome::Found(ItemRef::new(turn, candidate.alternative, candidate.part));
     }

@@ -51,9 +51,12 @@ impl Unused {
 impl Work<'_> {
     /// The calls whose outputs the client kept, turn by turn.
     pub(super) fn dropped_calls(&mut self, matcher: &Matcher<'_>, ledger: &Ledger) -> Vec<Dropped> {
+        let found = self.lookup(matcher, ledger);
+        if found.is_empty() {
+            return Vec::new();
+        }
         let mut groups: BTreeMap<(usize, u32), Vec<(u32, usize)>> = BTreeMap::new();
         let mut taken = HashSet::new();
-        let found: Vec<_> = self.lookup(matcher, ledger);
         for (turn, alternative, part, output) in found {
             if taken.insert((turn, alternative, part)) {
                 groups.entry((turn, alternative)).or_default().push((part, output));
