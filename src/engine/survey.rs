@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, cell::OnceCell, collections::HashMap, mem::take, sync::Arc};
 
+use foldhash::quality::RandomState;
+
 use super::prior::{Prior, PriorsOf};
 use crate::{
     dialect::{Author, Dialect, History, Message, Part, PartKind, Payload, Slot},
@@ -212,6 +214,9 @@ pub(crate) fn opening(history: &History<'_>, key: &HashKey) -> Option<Anchor> {
     Some(hash.anchor())
 }
 
+/// Parts, by a digest of the state that they hold.
+type Held = HashMap<u64, Few<usize>, RandomState>;
+
 /// The history of one request as the matcher sees it; everything is worked out on first use.
 pub(crate) struct Around<'a> {
     pub(crate) dialect: &'static dyn Dialect,
@@ -220,7 +225,7 @@ pub(crate) struct Around<'a> {
     pub(crate) survey: &'a OnceCell<Survey>,
     pub(crate) key: &'a HashKey,
     priors: PriorsOf<'a>,
-    held: OnceCell<HashMap<u64, Few<usize>>>,
+    held: OnceCell<Held>,
     /// The parts that have an id, in the order of their ids.
     named: OnceCell<Vec<usize>>,
 }
@@ -296,8 +301,9 @@ impl<'a> Around<'a> {
                     && part.id.is_some()
                     && !is_blank_thought(part)
             };
-            let parts = self.history.parts.iter().enumerate();
-            let mut parts: Vec<usize> = parts.filter(|(_, part)| named(part)).map(|(at, _)| at).collect();
+            let all = &self.history.parts;
+            let mut parts = Vec::with_capacity(all.iter().filter(|part| named(part)).count());
+            parts.extend((0..all.len()).filter(|at| named(&all[*at])));
             parts.sort_unstable_by(|one, other| self.id(*one).cmp(&self.id(*other)));
             parts
         });
@@ -309,9 +315,11 @@ impl<'a> Around<'a> {
     }
 
     /// The states that the client sent, by a digest that equal values share.
-    fn held(&self) -> &HashMap<u64, Few<usize>> {
+    fn held(&self) -> &Held {
         self.held.get_or_init(|| {
-            let mut held: HashMap<u64, Few<usize>> = HashMap::new();
+            let is_held = |part: &&Part<'_>| matches!(part.slot, Slot::Held(_));
+            let count = self.history.parts.iter().filter(is_held).count();
+            let mut held = Held::with_capacity_and_hasher(count, RandomState::default());
             for (at, part) in self.history.parts.iter().enumerate() {
                 if let Slot::Held(span) = &part.slot {
                     held.entry(digest(&self.body[span.clone()])).or_default().push(at);
