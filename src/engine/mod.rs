@@ -61,6 +61,7 @@ mod commit;
 pub(crate) mod config;
 mod counters;
 mod exchange;
+mod heal;
 mod observer;
 mod prepare;
 mod prior;
@@ -86,14 +87,15 @@ pub use self::{
     commit::{Commit, Committing},
     config::{Builder, ConfigError, Fallback, OnStoreError},
     counters::{Event, Snapshot},
-    exchange::{Answer, Classifier, Exchange, Held, Remedy},
+    exchange::{Answer, Exchange, Held, Remedy},
+    heal::Classifier,
     observer::Observer,
     prepare::Prepare,
     report::{Report, SessionKind, Summary, Unobserved},
 };
 use self::{config::Config, counters::Counters, prior::Priors, reading::Spares};
 pub(crate) use self::{
-    exchange::Step,
+    heal::Step,
     prepare::{Loading, Timer},
 };
 use crate::{

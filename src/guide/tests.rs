@@ -50,7 +50,7 @@ fn the_events_are_those_of_the_code_in_their_order() {
 
 #[test]
 fn messages_of_the_log_and_their_fields_are_in_the_code() {
-    let sources: String = ["commit", "exchange", "mod", "observer", "prepare"]
+    let sources: String = ["commit", "exchange", "heal", "mod", "observer", "prepare"]
         .map(|name| fs::read_to_string(root().join(format!("src/engine/{name}.rs"))).unwrap())
         .concat();
     for row in table(OBSERVABILITY, "level") {
