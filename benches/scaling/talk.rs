@@ -59,5 +59,6 @@ pub(crate) fn teach_another(engine: &Engine, dialect: Dialect, number: usize) {
 /// An engine whose ledgers may be as large as is measured.
 pub(crate) fn engine() -> Engine {
     let store = MemoryStore::builder().max_items_per_ledger(1 << 20).max_bytes_per_ledger(1 << 30).max_bytes(2 << 30);
-    Engine::builder(store.build().unwrap()).build().unwrap()
+    // All that a body takes is to be seen, whether it is within what is kept or not.
+    Engine::builder(store.build().unwrap()).max_spare(0).build().unwrap()
 }

@@ -185,11 +185,17 @@ fn events(table: &mut Table, dialect: Dialect) {
     let (engine, head, request) = (workload::engine(), dialect.head(), dialect.question());
     for (says, target) in [(Says::Nothing, 60.0), (Says::Text, 280.0)] {
         let stream = talk::stream(dialect, says);
-        for chunk in [206, 16 << 10] {
-            let [all, none] = least([&mut || workload::feed(&engine, &head, &request, &stream, chunk), &mut || {
-                workload::feed(&engine, &head, &request, b"", chunk)
-            }]);
-            let what = format!("{}, an event {}, pieces of {chunk} B", dialect.name(), says.name());
+        let in_pieces = |size: usize| (format!("pieces of {size} B"), stream.chunks(size).collect());
+        let whole: Vec<Bytes> = talk::frames(&stream);
+        let cuts: [(String, Vec<&[u8]>); 3] = [
+            ("each in a piece".to_owned(), whole.iter().map(|event| &event[..]).collect()),
+            in_pieces(206),
+            in_pieces(16 << 10),
+        ];
+        for (how, pieces) in &cuts {
+            let feed = |pieces: &[&[u8]]| workload::feed_pieces(&engine, &head, &request, pieces.iter().copied());
+            let [all, none] = least([&mut || feed(pieces), &mut || feed(&[])]);
+            let what = format!("{}, an event {}, {how}", dialect.name(), says.name());
             table.target("P6", &what, target, (all - none) / EVENTS as f64, "ns", "");
         }
     }

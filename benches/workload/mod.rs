@@ -125,8 +125,18 @@ pub fn observe(engine: &Engine, head: &request::Parts, request: &Bytes) -> Box<O
 
 /// Feeds a response in pieces. Nothing of it is stored.
 pub fn feed(engine: &Engine, head: &request::Parts, request: &Bytes, response: &[u8], chunk: usize) {
+    feed_pieces(engine, head, request, response.chunks(chunk));
+}
+
+/// Shows the pieces of a response to an observer.
+pub fn feed_pieces<'p>(
+    engine: &Engine,
+    head: &request::Parts,
+    request: &Bytes,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) {
     let mut observer = observe(engine, head, request);
-    for piece in response.chunks(chunk) {
+    for piece in pieces {
         black_box(observer.feed(piece));
     }
     black_box(observer.finish());
