@@ -108,8 +108,27 @@ pub fn attacks(dialect: Dialect) -> Vec<Attack> {
     ];
     if dialect == Dialect::Gemini {
         attacks.extend(dropped());
+        attacks.push(merged());
     }
     attacks
+}
+
+/// Texts that the client merged over dropped thoughts, and texts that equal the last piece of each.
+fn merged() -> Attack {
+    let head = Dialect::Gemini.head();
+    attack("merged texts and their last pieces", 1_250, move |count, engine| {
+        let asked = Dialect::Gemini.body(&Before::nothing(), "");
+        let mut history = String::new();
+        for at in 0..count {
+            let answer = format!(
+                "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"so {at} \"}},{{\"text\":\"hm\",\"thought\":true}},{{\"text\":\"it is.\",\"thoughtSignature\":\"signature-number-{at:08}\"}}]}},\"finishReason\":\"STOP\"}}]}}\r\n\r\n"
+            );
+            learn(engine, &head, &asked, answer.as_bytes());
+            history += &Dialect::Gemini.plain_turn(&format!("so {at} it is."));
+        }
+        history += &Dialect::Gemini.plain_turn("it is.").repeat(count);
+        Dialect::Gemini.body(&Before::nothing(), &history)
+    })
 }
 
 /// Calls that the client dropped, as only Gemini's clients do.

@@ -389,17 +389,19 @@ impl<'a> Matcher<'a> {
         if self.strictness == Strictness::Strict || buckets.iter().all(|bucket| bucket.reduced.is_empty()) {
             return;
         }
-        let follows = |matcher: &Self, at: usize, candidate: &Candidate| {
-            let before = matcher.turns[candidate.turn].context().before();
-            places[at].starts.iter().any(|start| matcher.surroundings.before(*start) == before)
-        };
         let reduced = buckets.iter().flat_map(|bucket| bucket.reduced.iter()).map(Candidate::key);
         let reduced: OwnSet<_> = reduced.collect();
         let mut contested = OwnSet::default();
         for bucket in buckets {
+            let befores = OnceCell::new();
+            let find_befores = || {
+                let starts = bucket.places.iter().flat_map(|at| places[*at].starts);
+                starts.map(|start| (self.surroundings.before(start), ())).collect::<AnchorMap<()>>()
+            };
             for candidate in bucket.candidates.iter().filter(|candidate| reduced.contains(&candidate.key())) {
                 let has_id = self.part(candidate).id_raw().is_some();
-                if !has_id && !bucket.places.iter().any(|at| follows(self, *at, candidate)) {
+                let before = self.turns[candidate.turn].context().before();
+                if !has_id && !befores.get_or_init(find_befores).contains_key(&before) {
                     contested.insert(candidate.key());
                 }
             }
@@ -410,6 +412,9 @@ impl<'a> Matcher<'a> {
         for bucket in buckets {
             let list = bucket.reduced.iter().filter(|candidate| contested.contains(&candidate.key())).copied();
             let list: Vec<_> = list.collect();
+            if list.is_empty() {
+                continue;
+            }
             self.resolve_by(places, bucket, &list, outcomes, |matcher, open, candidates, outcomes| {
                 matcher.by_history(places, &open, candidates, outcomes);
             });
