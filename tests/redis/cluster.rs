@@ -44,18 +44,21 @@ async fn cluster() -> [Server; 3] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ledgers_spread_over_the_nodes_of_a_cluster() {
     let nodes = cluster().await;
-    let client = ClusterClient::new(nodes.iter().map(Server::url).collect::<Vec<_>>()).unwrap();
+    // A busy machine answers late; what has to be in time is asked for below.
+    let client = ClusterClient::builder(nodes.iter().map(Server::url).collect::<Vec<_>>());
+    let client = client.response_timeout(Duration::from_secs(10)).build().unwrap();
     let connection = client.get_async_connection().await.unwrap();
     let number = std::sync::atomic::AtomicU32::new(0);
     let builder = || {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         RedisStore::builder(connection.clone()).prefix(format!("cluster-{number}:"))
     };
-    store_contract(|| async { builder().build().unwrap() }).await;
+    let patient = || builder().operation_timeout(Duration::from_secs(20));
+    store_contract(|| async { patient().build().unwrap() }).await;
     for node in &nodes {
         let _: () = node.ask(&cmd("FLUSHALL")).await;
     }
-    let (store, other) = (builder().build().unwrap(), builder().build().unwrap());
+    let (store, other) = (patient().build().unwrap(), patient().build().unwrap());
     for n in 0..100 {
         append(&store, n, &turn(u128::from(n))).await;
     }
