@@ -123,6 +123,7 @@ fn main() -> ExitCode {
     large_events();
     committed_turns();
     kept_hashes();
+    kept_bodies();
     if table.has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -346,6 +347,22 @@ fn kept_hashes() {
     (1..=2_000).for_each(|session| (0..2).for_each(|_| settle(session)));
     assert!(held(&region) < 1.5 * BOUND as f64, "{} bytes", held(&region));
     assert!(held(&region) > 0.5 * BOUND as f64, "{} bytes", held(&region));
+}
+
+/// Rule 11: the memory that is kept for bodies to come stays within its bound, however many were on their way at once.
+fn kept_bodies() {
+    let talk = Talk::new(Dialect::Gemini, 50);
+    let (head, body) = (Dialect::Gemini.head(), talk.all(Form::Stripped));
+    for bound in [0, 1 << 20] {
+        let engine = Engine::builder(MemoryStore::new()).max_spare(bound).max_hashes(0).build().unwrap();
+        talk.teach(&engine, 0..50);
+        drop(workload::pass(&engine, &head, &body));
+        let region = Region::new(ALLOCATOR);
+        let patched: Vec<Bytes> = (0..20).map(|_| workload::pass(&engine, &head, &body)).collect();
+        assert!(patched.iter().all(|patched| *patched == talk.all(Form::Full)));
+        drop(patched);
+        assert!(held(&region) <= bound as f64, "{} bytes of {bound}", held(&region));
+    }
 }
 
 /// A turn that was committed is the store's.

@@ -140,36 +140,6 @@ impl Dialect for Responses {
     }
 }
 
-/// What of a raw item decides how it is put back.
-struct Reduced {
-    has_id: bool,
-    /// It carries its state itself.
-    has_state: bool,
-}
-
-impl Reduced {
-    fn read(raw: &[u8]) -> Option<Self> {
-        let (mut has_id, mut has_state) = (false, false);
-        let item = Cursor::new(raw).object::<Unreadable>(|cursor, key| {
-            let is_text = cursor.peek() == Some(b'"');
-            if is_text && key.is("id") {
-                has_id = !cursor.string()?.0.is_empty();
-            } else if is_text && key.is("encrypted_content") {
-                has_state = !cursor.string()?.0.is_empty();
-            }
-            Ok(())
-        });
-        item.ok()?;
-        if !has_state {
-            // Reasoning that is shown in full is its own state.
-            let mut parts = Vec::new();
-            request::item(&mut Cursor::new(raw), 0, &mut parts).ok()?;
-            has_state = parts.iter().any(|part| matches!(part.slot, Slot::Held(_)));
-        }
-        Some(Self { has_id, has_state })
-    }
-}
-
 /// Whether the first item from this message on that is no reasoning has an id.
 fn is_named(history: &History<'_>, message: usize) -> bool {
     let mut messages = history.messages.get(message..).unwrap_or_default().iter();
@@ -182,24 +152,39 @@ fn is_named(history: &History<'_>, message: usize) -> bool {
 
 /// Whether a raw item has an id; an empty one is none.
 fn has_id(raw: &[u8]) -> Option<bool> {
-    let mut has_id = false;
+    says(raw, "id")
+}
+
+/// Whether a raw item carries its state itself.
+fn has_state(raw: &[u8]) -> Option<bool> {
+    if says(raw, "encrypted_content")? {
+        return Some(true);
+    }
+    // Reasoning that is shown in full is its own state.
+    let mut parts = Vec::new();
+    request::item(&mut Cursor::new(raw), 0, &mut parts).ok()?;
+    Some(parts.iter().any(|part| matches!(part.slot, Slot::Held(_))))
+}
+
+/// Whether a raw item has a string of this name that is not empty.
+fn says(raw: &[u8], name: &str) -> Option<bool> {
+    let mut says = false;
     let item = Cursor::new(raw).object::<Unreadable>(|cursor, key| {
-        if key.is("id") && cursor.peek() == Some(b'"') {
-            has_id = !cursor.string()?.0.is_empty();
+        if key.is(name) && cursor.peek() == Some(b'"') {
+            says = !cursor.string()?.0.is_empty();
         }
         Ok(())
     });
-    item.is_ok().then_some(has_id)
+    item.is_ok().then_some(says)
 }
 
 /// A reasoning item as it may stand before an item that has an id or has none; `None` if it may not.
 fn fit(history: &History<'_>, raw: &Bytes, is_named: bool) -> Option<Bytes> {
-    let item = Reduced::read(raw)?;
-    if !item.has_state && (!is_named || is_stateless(history)) {
+    if (!is_named || is_stateless(history)) && !has_state(raw)? {
         // It only refers to what is stored, and is found there as what precedes another item.
         return None;
     }
-    if is_named || !item.has_id { Some(raw.clone()) } else { without_id(raw) }
+    if is_named || !has_id(raw)? { Some(raw.clone()) } else { without_id(raw) }
 }
 
 /// Whether the request says that nothing is to be stored.

@@ -522,16 +522,22 @@ fn arguments_that_say_nothing_are_the_same() {
 }
 
 #[test]
-fn an_item_has_the_id_that_its_reader_finds() {
+fn an_item_has_the_id_and_the_state_that_its_reader_finds() {
     for item in [
         r#"{"type":"message","role":"assistant","id":"msg_1","content":[{"type":"output_text","text":"a","id":"b"}]}"#,
         r#"{"type":"message","role":"assistant","id":"","content":"a"}"#,
         r#"{"type":"message","role":"assistant","id":null,"content":"a"}"#,
         r#"{"type":"function_call","i\u0064":"fc_1","call_id":"c","name":"f","arguments":"{}"}"#,
         r#"{"type":"reasoning","summary":[],"encrypted_content":"abc"}"#,
+        r#"{"type":"reasoning","id":"rs_2","summary":[],"encrypted_content":""}"#,
+        r#"{"type":"reasoning","id":"rs_3","content":[{"type":"reasoning_text","text":"so"}],"summary":[]}"#,
         r#"{"type":"reasoning","id":"rs_1","#,
         "[]",
     ] {
-        assert_eq!(has_id(item.as_bytes()), Reduced::read(item.as_bytes()).map(|read| read.has_id), "{item}");
+        let mut parts = Vec::new();
+        let read = request::item(&mut Cursor::new(item.as_bytes()), 0, &mut parts).ok();
+        assert_eq!(has_id(item.as_bytes()), read.as_ref().map(|read| read.id.is_some()), "{item}");
+        let held = parts.iter().any(|part| matches!(part.slot, Slot::Held(_)));
+        assert_eq!(has_state(item.as_bytes()), read.map(|_| held), "{item}");
     }
 }
